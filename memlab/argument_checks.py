@@ -1,0 +1,84 @@
+"""Checks of constructor arguments: one line that names the parameter, the value given and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+
+def check_whole_number(name: str, value: object, *, minimum: int = 1) -> int:
+    """Return ``value`` if it is a whole number of at least ``minimum``.
+
+    Raises:
+        ValueError: if it is of another type (a bool, a float, a string) or too small.
+
+    >>> check_whole_number("chunk_size", 256)
+    256
+    >>> check_whole_number("chunk_size", 1.5)
+    Traceback (most recent call last):
+    ...
+    ValueError: chunk_size=1.5: must be a whole number of at least 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name}={value}: must be a whole number of at least {minimum}")
+    return value
+
+
+def check_number(name: str, value: object, *, above: float, below: float = float("inf")) -> float:
+    """Return ``value`` as a float if it is a number strictly between ``above`` and ``below``.
+
+    Raises:
+        ValueError: if it is not a number, not finite, or out of range.
+
+    >>> check_number("scale", 0.5, above=0)
+    0.5
+    >>> check_number("scale", "big", above=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: scale=big: must be a number above 0
+    """
+    number = not isinstance(value, bool) and isinstance(value, int | float)
+    if not (number and above < value < below):  # type: ignore[operator]
+        limit = "" if below == float("inf") else f" and below {below:g}"
+        raise ValueError(f"{name}={value}: must be a number above {above:g}{limit}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def check_fraction(name: str, value: object) -> float:
+    """Return ``value`` as a float if it is a number from 0 up to, and without, 1.
+
+    >>> check_fraction("dropout", 0)
+    0.0
+    >>> check_fraction("dropout", 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: dropout=1: must be a number of at least 0 and below 1
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{name}={value}: must be a number of at least 0 and below 1")
+    return float(value)
+
+
+def check_choice(name: str, value: object, allowed: Collection[str]) -> str:
+    """Return ``value`` if it is one of ``allowed``.
+
+    >>> check_choice("location", "disk", ["device", "host"])
+    Traceback (most recent call last):
+    ...
+    ValueError: location=disk: must be one of device, host
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name}={value}: must be one of {', '.join(allowed)}")
+    return value
+
+
+def check_switch(name: str, value: object) -> bool:
+    """Return ``value`` if it is true or false.
+
+    >>> check_switch("learn_scale", "maybe")
+    Traceback (most recent call last):
+    ...
+    ValueError: learn_scale=maybe: must be true or false
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value}: must be true or false")
+    return value

@@ -1,0 +1,51 @@
+"""Random changes of training images, a fresh one for every image, on whatever device the batch is.
+
+The random numbers come from torch's global generators, so that restoring their state replays the same images.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memlab.argument_checks import check_fraction, check_number
+
+
+class RandomAffine(nn.Module):
+    """Turn, shift and scale each image of a batch by amounts of its own; what comes in from outside is background.
+
+    Args:
+        degrees: turn, uniform from -degrees to degrees; from 0 below 180.
+        translate: shift along each axis, uniform within this share of the side; from 0 up to 1.
+        scale: size, log-uniform between 1 / (1 + scale) and 1 + scale; from 0 up to 1.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    def __init__(self, *, degrees: float = 10.0, translate: float = 0.1, scale: float = 0.1) -> None:
+        super().__init__()
+        self.radians = math.radians(check_number("degrees", degrees, above=-1e-9, below=180))
+        self.translate = check_fraction("translate", translate)
+        self.log_scale = math.log1p(check_fraction("scale", scale))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) to the same shape and type.
+
+        Raises:
+            ValueError: for objects that are not images.
+        """
+        if images.dim() != 4:
+            raise ValueError(f"augmentation: needs images (B, channels, height, width), got {tuple(images.shape)}")
+        turn, size, right, down = images.new_empty(4, len(images)).uniform_(-1, 1)
+        turn, factor = turn * self.radians, (size * self.log_scale).exp()
+        cos, sin = turn.cos() / factor, turn.sin() / factor
+        # affine_grid maps output to input in coordinates from -1 to 1: a share of the side is twice that.
+        shift = 2 * self.translate
+        matrix = torch.stack([cos, -sin, right * shift, sin, cos, down * shift], dim=1).view(-1, 2, 3)
+        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+        background = images.amin(dim=(1, 2, 3), keepdim=True)
+        return F.grid_sample(images - background, grid, align_corners=False) + background

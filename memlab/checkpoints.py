@@ -1,0 +1,72 @@
+"""Whether a checkpoint can be gone on from, told before anything is trained or written."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memlab.module import MemoryClassifier
+
+
+def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> None:
+    """See that a checkpoint is whole, fits the model and leaves epochs to train.
+
+    Args:
+        path: the file.
+        model: what it is to be loaded into.
+        max_epochs: epochs that the run is to reach, those of the checkpoint included.
+
+    Raises:
+        ValueError: if the file is missing, damaged, not a checkpoint of memlab, of another encoder, similarity or set
+            of classes, or of a run that is already as long as asked.
+    """
+    checkpoint = _read(path)
+    classes = checkpoint["memlab"]["class_names"]
+    if classes != list(model.class_names):
+        raise ValueError(
+            f"ckpt_path={path}: was trained on the classes {_listed(classes)}, and the data has"
+            f" {_listed(model.class_names)}; must be the same, choose the data it was trained on"
+        )
+    encoder = type(model.encoder).__name__
+    if checkpoint["memlab"]["encoder"] != encoder:
+        raise ValueError(
+            f"ckpt_path={path}: holds the encoder {checkpoint['memlab']['encoder']}, and the model has {encoder};"
+            " must be the same, choose the encoder it was trained with"
+        )
+    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if different := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
+        name = different[0]
+        raise ValueError(
+            f"ckpt_path={path}: has {name} of shape {theirs.get(name)}, and the model {ours.get(name)};"
+            " must be the same, choose the sizes it was trained with"
+        )
+    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if done >= max_epochs:
+        raise ValueError(
+            f"trainer.max_epochs={max_epochs}: must be above {done}, the epochs that {path} has behind it already"
+        )
+
+
+def _read(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise ValueError(f"ckpt_path={path}: no such file; must be a checkpoint that train.py wrote")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"ckpt_path={path}: truncated, damaged or not a checkpoint ({type(error).__name__}); must be one that"
+            " train.py wrote"
+        ) from error
+    if not isinstance(checkpoint, dict) or "memlab" not in checkpoint:
+        raise ValueError(f"ckpt_path={path}: not a checkpoint of memlab; must be one that train.py wrote")
+    return checkpoint
+
+
+def _listed(names: Any) -> str:
+    shown = ", ".join(list(names)[:5])
+    return shown if len(names) <= 5 else f"{shown}, ... ({len(names)})"

@@ -1,0 +1,249 @@
+"""Query batches with their support sets: a function of (seed, epoch, step), whoever computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from memlab.argument_checks import check_choice, check_number, check_whole_number
+from memlab.datasets import LabelledData, stratified_split
+from memlab.support import Support, SupportSampler
+
+
+class Episode(NamedTuple):
+    """One training step's data: queries, and the support drawn for them."""
+
+    inputs: Tensor
+    """(B, ...) normalised query inputs."""
+    labels: Tensor
+    """(B,) class ids."""
+    support: Support
+
+
+class Queries(NamedTuple):
+    """One batch of evaluation."""
+
+    inputs: Tensor
+    """(B, ...) normalised inputs."""
+    labels: Tensor
+    """(B,) class ids."""
+    ids: Tensor
+    """(B,) which object each query is."""
+
+
+class EpisodeRows(NamedTuple):
+    """An episode before it is on the device: rows of the store, and the seed of the step's own randomness."""
+
+    query: Tensor
+    support: Tensor
+    seed: int
+
+
+class EpisodeDataset(Dataset[EpisodeRows]):
+    """All episodes of all epochs, each computed from (seed, epoch, step) alone.
+
+    An epoch cuts the training set, in an order drawn for the epoch, into query batches; the last one may be smaller.
+
+    Args:
+        rows: (N,) rows of the training set.
+        labels: (N,) their class ids.
+        batch_size: B.
+        support: draws the support of a batch.
+        seed: seed of the run.
+    """
+
+    def __init__(self, *, rows: Tensor, labels: Tensor, batch_size: int, support: SupportSampler, seed: int) -> None:
+        self._rows = rows
+        self._labels = labels
+        self._batch_size = batch_size
+        self._support = support
+        self._seed = seed
+
+    @property
+    def steps(self) -> int:
+        """Query batches in an epoch."""
+        return -(-len(self._rows) // self._batch_size)
+
+    def __getitem__(self, place: tuple[int, int]) -> EpisodeRows:
+        epoch, step = place
+        order = torch.randperm(len(self._rows), generator=self._generator(epoch))
+        batch = order[step * self._batch_size :][: self._batch_size]
+        generator = self._generator(epoch, step)
+        support = self._support.draw(labels=self._labels, batch=batch, generator=generator)
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return EpisodeRows(self._rows[batch], self._rows[support], seed)
+
+    def _generator(self, *place: int) -> torch.Generator:
+        words = np.random.SeedSequence([self._seed, *place, len(place)]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(words[0]))
+
+
+class EpisodeOrder(Sampler[tuple[int, int]]):
+    """The places (epoch, step) of one epoch, in order; Lightning names the epoch through ``set_epoch``.
+
+    Args:
+        steps: query batches in an epoch.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._epoch = 0
+        self._first_step = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go on with this epoch."""
+        self._epoch = epoch
+
+    def resume_at(self, step: int) -> None:
+        """Leave out the steps of the next epoch that were done before an interruption."""
+        self._first_step = step
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        first, self._first_step = self._first_step, 0
+        return iter([(self._epoch, step) for step in range(first, self._steps)])
+
+
+class EpisodeDataModule(pl.LightningDataModule):
+    """Training episodes, and query batches for validation, test and prediction.
+
+    Workers and collation handle row numbers only. Inputs become float on the computing device, for the queries when a
+    batch is handed over and for the support chunk by chunk when the memory asks (`memlab.support.Support`).
+
+    Before each training step torch's global generators are seeded from (seed, epoch, step): dropout and augmentation do
+    not depend on the number of workers or on where a run was interrupted.
+
+    Args:
+        data: all objects, and which are for the test.
+        support: draws the support of a training batch.
+        batch_size: B, queries in a training step.
+        eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
+        validation_fraction: share of the training rows held out for validation, class by class.
+        split_seed: seed of that split, apart from ``seed``, so that all runs validate on the same objects.
+        seed: seed of the run.
+        num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
+        location: where the raw inputs are kept, ``device`` or ``host`` memory.
+        augmentation: random change of training inputs, queries and support alike; none if None.
+
+    Raises:
+        ValueError: for a value out of range, or sizes that do not fit the training set.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: LabelledData,
+        support: SupportSampler,
+        batch_size: int,
+        eval_batch_size: int,
+        validation_fraction: float,
+        split_seed: int,
+        seed: int,
+        num_workers: int,
+        location: str,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        check_whole_number("batch_size", batch_size)
+        self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
+        check_number("validation_fraction", validation_fraction, above=0, below=1)
+        self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
+        self._location = check_choice("location", location, ["device", "host"])
+        self._augmentation = augmentation
+        self.data = data
+        self.store = data.store
+        self.train_rows, self.validation_rows = stratified_split(
+            data.train_rows, data.store.labels, held_out=validation_fraction, seed=split_seed
+        )
+        self.test_rows = data.test_rows
+        self.store.normalise_by(self.train_rows)
+        train_labels = self.store.labels[self.train_rows]
+        support.check_fit(labels=train_labels, batch_size=batch_size)
+        self._episodes = EpisodeDataset(
+            rows=self.train_rows, labels=train_labels, batch_size=batch_size, support=support, seed=seed
+        )
+        self._order = EpisodeOrder(self._episodes.steps)
+        self.sizes = {
+            "train": len(self.train_rows),
+            "validation": len(self.validation_rows),
+            "test": len(self.test_rows),
+            "batch": batch_size,
+            "support": support.count(train_size=len(self.train_rows), batch_size=batch_size),
+        }
+        """Objects for training, validation and test; queries in a batch; M."""
+
+    def setup(self, stage: str) -> None:
+        """Put the store where it is to be kept."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        self.store.place(inputs_on=device if self._location == "device" else torch.device("cpu"), compute_on=device)
+
+    def train_dataloader(self) -> DataLoader[EpisodeRows]:
+        """Episodes of the epoch."""
+        return DataLoader(
+            self._episodes, sampler=self._order, batch_size=None, num_workers=self._num_workers, collate_fn=_as_it_is
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Tensor]]:
+        """Validation queries, then test queries: both are followed by epoch, only validation is ever selected on."""
+        return [self._queries(self.validation_rows), self._queries(self.test_rows)]
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """Test queries."""
+        return self._queries(self.test_rows)
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """Test queries."""
+        return self._queries(self.test_rows)
+
+    def _queries(self, rows: Tensor) -> DataLoader[Tensor]:
+        batches: Any = rows.split(self.eval_batch_size)
+        return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
+
+    def whole_support(self) -> Support:
+        """The whole training set, as it is, for evaluation."""
+        return Support(self.store, self._near_inputs(self.train_rows), self._dtype)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
+        """Turn rows into inputs on the computing device."""
+        if isinstance(batch, EpisodeRows):
+            torch.manual_seed(batch.seed)
+            support = Support(self.store, self._near_inputs(batch.support), self._dtype, self._augmentation)
+            queries = Support(self.store, self._near_inputs(batch.query), self._dtype, self._augmentation)
+            return Episode(queries.inputs(), queries.labels, support)
+        ids = batch.to(device, non_blocking=True)
+        return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
+
+    def _near_inputs(self, rows: Tensor) -> Tensor:
+        return rows.to(self.store.inputs.device, non_blocking=True)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The floating type the model is kept in: float64 for ``64-true``, and so on."""
+        assert self.trainer is not None
+        dtype = self.trainer.lightning_module.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    def state_dict(self) -> dict[str, int]:
+        """How far the epoch is: the steps whose batches were processed."""
+        assert self.trainer is not None
+        current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"processed": current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on within the epoch. A checkpoint taken at the very end of one starts the next from its first step."""
+        if state_dict["processed"] < self._episodes.steps:
+            self._order.resume_at(state_dict["processed"])
+
+
+def _as_it_is(rows: Any) -> Any:
+    return rows

@@ -1,0 +1,152 @@
+"""The pictures of a run and of a sweep, drawn with matplotlib's object interface: no display, no global state."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from memlab.module import Prediction
+from memlab.objects import ObjectStore
+
+SAME, OTHER = "tab:blue", "tab:orange"
+CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
+
+
+def read_curves(metrics_csv: Path) -> dict[str, dict[int, float]]:
+    """Accuracy by epoch from a run's ``metrics.csv``: curve name to (epoch, counted from 1, to accuracy).
+
+    The closing test of the best checkpoint, a row without validation, is not part of the test curve.
+    """
+    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
+    with metrics_csv.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name in CURVES:
+                closing_test = name == "test/accuracy" and not row.get("validation/accuracy")
+                if row.get(name) and not closing_test:
+                    curves[name][int(row["epoch"]) + 1] = float(row[name])
+    return curves
+
+
+def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epoch: int, note: str) -> None:
+    """Train, validation and test accuracy by epoch (the thesis's Figure 4).
+
+    Args:
+        metrics_csv: the run's metrics.
+        target: picture to write.
+        title: what was trained.
+        best_epoch: epoch, counted from 1, whose checkpoint was kept as the best.
+        note: how the figures were measured, set small below the picture.
+    """
+    figure = Figure(figsize=(7.5, 4.8), layout="constrained")
+    axes = figure.subplots()
+    for (name, points), style in zip(read_curves(metrics_csv).items(), ["-", "--", "-"], strict=True):
+        percent = [100 * value for value in points.values()]
+        axes.plot(list(points), percent, style, marker="o", markersize=3, label=CURVES[name])
+    axes.axvline(best_epoch, color="grey", linewidth=1, linestyle=":", label=f"best checkpoint (epoch {best_epoch})")
+    axes.set(title=title, xlabel="epoch", ylabel="accuracy, %")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.text(0.01, -0.01, note, fontsize=8, color="dimgrey", va="top", wrap=True)
+    figure.savefig(target, dpi=130, bbox_inches="tight")
+
+
+def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, title: str, objects: int) -> None:
+    """Test objects, mistakes first, each with the support objects that weighed most in its answer.
+
+    Half of the rows at most are mistakes, the surest first; then right answers, the least sure first.
+
+    Args:
+        prediction: of all test objects.
+        store: has the pictures.
+        target: picture to write.
+        title: what was trained.
+        objects: test objects to show.
+    """
+    rows = choose_objects(prediction, objects=objects).tolist()
+    k = prediction.evidence.ids.shape[1]
+    figure = Figure(figsize=(1.05 * k + 2.9, 1.28 * len(rows) + 1.0), layout="constrained")
+    figure.suptitle(
+        f"{title}\nleft: a test object and the answer; right: the training objects that weighed most,\n"
+        "each with its class and its share of all weight (blue: of the true class, orange: of another)",
+        fontsize=9,
+    )
+    grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.6, *[1] * k])
+    for axes_row, row in zip(grid, rows, strict=True):
+        _draw_answer(axes_row[0], axes_row[1], prediction, row, store)
+        truth = int(prediction.labels[row])
+        for axes, *found in zip(axes_row[2:], *(column[row].tolist() for column in prediction.evidence), strict=True):
+            support_id, label, weight = found
+            _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
+            axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2)
+    figure.savefig(target, dpi=110)
+
+
+def choose_objects(prediction: Prediction, *, objects: int) -> Tensor:
+    """(objects,) which queries `draw_evidence` shows, in its order."""
+    confidence, answer = prediction.log_probs.max(dim=-1)
+    wrong = answer != prediction.labels
+    mistakes = confidence.argsort(descending=True)[wrong[confidence.argsort(descending=True)]]
+    right = confidence.argsort()[~wrong[confidence.argsort()]]
+    shown = mistakes[: max(objects // 2, objects - len(right))]
+    return torch.cat([shown, right[: objects - len(shown)]])
+
+
+def _draw_answer(picture: Axes, words: Axes, prediction: Prediction, row: int, store: ObjectStore) -> None:
+    truth, answer = int(prediction.labels[row]), int(prediction.log_probs[row].argmax())
+    _draw_object(picture, store, int(prediction.ids[row]), frame="black")
+    words.axis("off")
+    verdict = "right" if truth == answer else "MISTAKE"
+    sure = float(prediction.log_probs[row, answer].exp())
+    text = f"{verdict}\nanswer {store.class_names[answer]} ({sure:.0%})\ntruth {store.class_names[truth]}"
+    words.text(0, 0.5, text, va="center", fontsize=8, color="black" if truth == answer else "firebrick")
+
+
+def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> None:
+    raw = store.inputs[row].cpu().float().numpy()
+    if raw.ndim == 3:
+        axes.imshow(raw.transpose(1, 2, 0) / max(raw.max(), 1), cmap="gray_r")
+    else:
+        axes.imshow(raw.reshape(1, -1), cmap="gray_r", aspect="auto")
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(color=frame, linewidth=2)
+
+
+def draw_heat_map(
+    values: Mapping[tuple[str, str], float],
+    target: Path,
+    *,
+    rows: tuple[str, Sequence[str]],
+    columns: tuple[str, Sequence[str]],
+) -> None:
+    """Test accuracy over the two parameters that a sweep varies.
+
+    Args:
+        values: (row value, column value) to accuracy from 0 to 1; a cell may be missing.
+        target: picture to write.
+        rows: name of the parameter down the side, and its values in order.
+        columns: name of the parameter along the bottom, and its values in order.
+    """
+    (row_name, row_values), (column_name, column_values) = rows, columns
+    percent = np.array([[100 * values.get((r, c), np.nan) for c in column_values] for r in row_values])
+    figure = Figure(figsize=(1.3 * len(column_values) + 3, 0.8 * len(row_values) + 1.8), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(percent, cmap="viridis", aspect="auto")
+    middle = (np.nanmin(percent) + np.nanmax(percent)) / 2
+    for (i, j), value in np.ndenumerate(percent):
+        text = "failed" if np.isnan(value) else f"{value:.2f}"
+        axes.text(j, i, text, ha="center", va="center", color="white" if value < middle else "black")
+    axes.set(title="test accuracy, %", xlabel=column_name, ylabel=row_name)
+    axes.set_xticks(range(len(column_values)), column_values)
+    axes.set_yticks(range(len(row_values)), row_values)
+    figure.colorbar(image, ax=axes, label="test accuracy, %")
+    figure.savefig(target, dpi=130)

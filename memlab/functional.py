@@ -1,0 +1,251 @@
+"""The equations of the classifier, in the thesis's order. Tensors in, tensors out.
+
+Shape legend: B queries, M support objects, D embedding size, C classes.
+
+Source: V. Nikolaev, "Differentiable metric methods based on memory models" (thesis, Moscow State University, 2017);
+equation numbers are the thesis's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Scores are computed as keys @ query^T and seen transposed: they read (B, M) but lie in memory support-major, so that
+# sums over the objects of a class add whole rows. On a CPU that is several times faster than adding columns.
+
+
+def dot_scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Dot product of every query with every key: ``z_bi = u_b . m_i`` (eq. 13).
+
+    Args:
+        query: (B, D) encoded queries.
+        keys: (M, D) encoded support objects.
+
+    Returns:
+        (B, M) scores.
+
+    >>> dot_scores(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
+    tensor([[11.,  2.]])
+    """
+    return (keys @ query.mT).mT
+
+
+def cosine_scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Cosine of every query with every key: ``z_bi = u_b . m_i / (|u_b| |m_i|)``, from -1 to 1.
+
+    Args:
+        query: (B, D) encoded queries.
+        keys: (M, D) encoded support objects. A vector of length 0 has score 0.
+
+    Returns:
+        (B, M) scores.
+
+    >>> cosine_scores(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
+    tensor([[1., 0.]])
+    """
+    return dot_scores(F.normalize(query, dim=-1), F.normalize(keys, dim=-1))
+
+
+def euclidean_scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Squared Euclidean distance, negated: ``z_bi = -|u_b - m_i|^2``.
+
+    The score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
+
+    Args:
+        query: (B, D) encoded queries.
+        keys: (M, D) encoded support objects.
+
+    Returns:
+        (B, M) scores, at most 0 up to rounding.
+
+    >>> euclidean_scores(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
+    tensor([[-0., -5.]])
+    """
+    squares = query.square().sum(-1)[:, None] + keys.square().sum(-1)[None, :]  # (B, M)
+    return -(squares - 2 * dot_scores(query, keys))
+
+
+def exclude_rows(scores: Tensor, ids: Tensor, exclude: Tensor) -> Tensor:
+    """Give the score minus infinity to the support object that a query must not read: its own row.
+
+    Args:
+        scores: (B, M) scores.
+        ids: (M,) which training object each support object is.
+        exclude: (B,) the id each query must not read; an id that no support object has excludes nothing.
+
+    Returns:
+        (B, M) scores.
+
+    >>> exclude_rows(torch.zeros(2, 3), ids=torch.tensor([7, 8, 9]), exclude=torch.tensor([8, -1]))
+    tensor([[0., -inf, 0.],
+            [0., 0., 0.]])
+    """
+    return scores.masked_fill((ids[:, None] == exclude[None, :]).mT, -torch.inf)
+
+
+class ClassSums(NamedTuple):
+    """Sums of exponentials by class over a part of the support; the running state of eqs. 15-16.
+
+    The thesis keeps one maximum and one sum per query. Kept per class, as here, the sum of a class that lies far below
+    the best one does not vanish, and its log-mass stays exact.
+    """
+
+    maximum: Tensor
+    """(B, C) ``max_{i: y_i=c} z_bi``; minus infinity where the part has no object of the class."""
+    total: Tensor
+    """(B, C) ``sum_{i: y_i=c} exp(z_bi - maximum_bc)``; 0 where the part has no object of the class."""
+
+
+def class_sums(scores: Tensor, labels: Tensor, num_classes: int) -> ClassSums:
+    """Maximum and sum of exponentials of every class (eqs. 15-16 by class).
+
+    Args:
+        scores: (B, M) scores.
+        labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1.
+        num_classes: C.
+    """
+    by_row = scores.mT  # (M, B)
+    shape = (num_classes, by_row.shape[1])
+    index = labels[:, None].expand_as(by_row)
+    maximum = by_row.new_full(shape, -torch.inf).scatter_reduce_(0, index, by_row, "amax")
+    exponentials = (by_row - _finite(maximum)[labels]).exp_()
+    total = by_row.new_zeros(shape).index_add_(0, labels, exponentials)
+    return ClassSums(maximum.mT, total.mT)
+
+
+def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
+    """The sums of two disjoint parts of a support taken together; associative and commutative up to rounding.
+
+    ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``.
+    """
+    maximum = torch.maximum(first.maximum, second.maximum)
+    shift = _finite(maximum)
+    return ClassSums(
+        maximum,
+        first.total * (first.maximum - shift).exp() + second.total * (second.maximum - shift).exp(),
+    )
+
+
+def log_class_sums(sums: ClassSums) -> Tensor:
+    """Class scores ``log sum_{i: y_i=c} exp(z_bi)`` from running sums; minus infinity for a class with no object."""
+    return sums.maximum + sums.total.log()
+
+
+def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Log-sum-exp of the scores of every class: ``s_bc = log sum_{i: y_i=c} exp(z_bi)``.
+
+    Class scores are to the read what logits are to a softmax layer: ``log_softmax`` over the classes gives the log of
+    the class mass of eq. 13, because the sum over all objects is the sum of the sums over the classes.
+
+    Args:
+        scores: (B, M) scores; minus infinity for objects not to be read.
+        labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1.
+        num_classes: C.
+
+    Returns:
+        (B, C) class scores, differentiable in ``scores``; minus infinity for a class with no object to read.
+
+    >>> class_scores(torch.tensor([[0.0, 0.0, 1000.0]]), torch.tensor([0, 0, 2]), num_classes=3)
+    tensor([[6.9315e-01,       -inf, 1.0000e+03]])
+    """
+    result: Tensor = _ClassScores.apply(scores, labels, num_classes)
+    return result
+
+
+def class_scores_gradient(scores: Tensor, labels: Tensor, class_scores: Tensor, gradient: Tensor) -> Tensor:
+    """Gradient with respect to the scores of a part of the support, given the class scores of the whole (eq. 17).
+
+    ``dL/dz_bi = dL/ds_bc exp(z_bi - s_bc)`` with ``c = y_i``. With the loss of eq. 13 this is the thesis's
+    ``exp(z_i - max) / Z`` less the same taken over the query's own class.
+
+    Args:
+        scores: (B, m) scores of the part.
+        labels: (m,) class ids of the part.
+        class_scores: (B, C) class scores over the whole support.
+        gradient: (B, C) gradient of the loss with respect to the class scores.
+
+    Returns:
+        (B, m) gradient of the loss with respect to the scores.
+    """
+    shares = (scores.mT - _finite(class_scores).mT[labels]).exp()  # (m, B), of each object in its class
+    return (shares * gradient.mT[labels]).mT
+
+
+class _ClassScores(torch.autograd.Function):
+    """Two small formulas in place of autograd's chain, which would hold three more (B, M) matrices."""
+
+    @staticmethod
+    def forward(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        return log_class_sums(class_sums(scores, labels, num_classes))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        scores, labels, _ = inputs
+        ctx.save_for_backward(scores, labels, output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        scores, labels, output = ctx.saved_tensors
+        return class_scores_gradient(scores, labels, output, gradient), None, None
+
+
+def class_log_mass(class_scores: Tensor) -> Tensor:
+    """Log of the class mass: ``log y_bc = s_bc - log sum_c' exp(s_bc')`` (eq. 13 and the line after it).
+
+    Args:
+        class_scores: (B, C) class scores.
+
+    Returns:
+        (B, C) log-probabilities; minus infinity for a class with no support object.
+
+    >>> class_log_mass(torch.tensor([[0.0, -torch.inf]])).exp()
+    tensor([[1., 0.]])
+    """
+    return class_scores.log_softmax(-1)
+
+
+ABSENT_SCORE = 0.0
+"""Score of the stand-in object of a class that the support lacks: as of an object orthogonal to the query."""
+
+
+def nll(class_scores: Tensor, targets: Tensor) -> Tensor:
+    """Negative log mass of the true class, finite also when the support has no object of it.
+
+    ``loss_b = log sum_c exp(s_bc) - s_bt`` for a query of class t (the thesis's training loss). When the support has no
+    object of class t, one stand-in object with the constant score ``z0`` (``ABSENT_SCORE``) takes its place:
+    ``loss_b = log(exp(z0) + sum_c exp(s_bc)) - z0``. The gradient then pushes every object read away from the query,
+    and is bounded like that of any softmax.
+
+    Args:
+        class_scores: (B, C) class scores.
+        targets: (B,) true class ids, int64.
+
+    Returns:
+        (B,) losses in nats.
+
+    >>> nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
+    tensor([0.6931])
+    >>> nll(torch.tensor([[5.0, 5.0, -torch.inf]]), torch.tensor([2]))
+    tensor([5.6965])
+    """
+    own = F.one_hot(targets, class_scores.shape[-1]).bool()
+    filled = class_scores.masked_fill(own & class_scores.isneginf(), ABSENT_SCORE)
+    return F.cross_entropy(filled, targets, reduction="none")
+
+
+def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
+    """(B,) true where the support had no object of the query's class.
+
+    >>> absent_class(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]), torch.tensor([0, 1]))
+    tensor([False,  True])
+    """
+    return class_scores.gather(-1, targets[:, None]).squeeze(-1).isneginf()
+
+
+def _finite(maximum: Tensor) -> Tensor:
+    """Minus infinity replaced by 0, so that a difference of two of them is not NaN; exp(-inf - 0) is 0 as wanted."""
+    return maximum.masked_fill(maximum.isneginf(), 0.0)

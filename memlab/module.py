@@ -1,0 +1,197 @@
+"""The LightningModule: wiring and logging; the maths is in `memlab.functional`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+
+from memlab import functional
+from memlab.datamodule import Episode, EpisodeDataModule, Queries
+from memlab.evidence import Evidence, strongest
+from memlab.memory import FullMemory
+from memlab.stored_keys import StoredKeys
+
+BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
+"""What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
+
+
+class Prediction(NamedTuple):
+    """What the classifier says of a batch of queries, and why."""
+
+    ids: Tensor
+    """(B,) which object each query is."""
+    labels: Tensor
+    """(B,) true class ids."""
+    log_probs: Tensor
+    """(B, C) log of the class mass."""
+    evidence: Evidence
+
+    @classmethod
+    def join(cls, parts: Sequence[Prediction]) -> Prediction:
+        """The predictions of several batches as one."""
+        ids, labels, log_probs, evidence = zip(*parts, strict=True)
+        columns = (torch.cat(column) for column in zip(*evidence, strict=True))
+        return cls(torch.cat(ids), torch.cat(labels), torch.cat(log_probs), Evidence(*columns))
+
+
+class DivergenceError(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+class MemoryClassifier(pl.LightningModule):
+    """Trains an encoder so that attention over a memory of labelled objects gives the class.
+
+    Logs ``train/loss``, ``train/accuracy`` and ``train/absent_class_rate`` (share of queries whose class the support
+    lacked) by epoch, over the supports drawn; ``validation/*`` and ``test/*`` accuracy (from 0 to 1), nll (nats) and
+    ece (expected calibration error, 15 bins) with the whole training set as memory.
+
+    Args:
+        encoder: f, of objects to (B, D) embeddings.
+        memory: reads a support.
+        class_names: name of each class, by class id.
+        optimizer: makes the optimizer from the parameters.
+        scheduler: Lightning's configuration of a learning-rate scheduler (``interval``, ``monitor``, ...) whose
+            ``scheduler`` makes it from the optimizer.
+        evidence_k: support objects that `predict_step` gives for each query.
+
+    Raises:
+        ValueError: if there is nothing to train, or the optimizer refuses its arguments.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        memory: FullMemory,
+        class_names: tuple[str, ...],
+        optimizer: partial[Optimizer],
+        scheduler: Mapping[str, Any],
+        evidence_k: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.memory = memory
+        self.class_names = class_names
+        self._make_optimizer = optimizer
+        self._scheduler = scheduler
+        self._evidence_k = evidence_k
+        self._stored: StoredKeys | None = None
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError("similarity.learn_scale=False: must be true for an encoder without parameters to train")
+        for name, value in optimizer.keywords.items():
+            if isinstance(value, str):
+                raise ValueError(f"optimizer.{name}={value}: must be a number")
+        try:
+            self._make_optimizer([nn.Parameter(torch.zeros(1))])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"optimizer: {error}") from error
+        self.train_accuracy = MulticlassAccuracy(len(class_names), average="micro", validate_args=False)
+        self.validation_metrics = _evaluation_metrics(len(class_names), "validation")
+        self.test_metrics = _evaluation_metrics(len(class_names), "test")
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """Mean loss of the queries given their support."""
+        class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support)
+        loss = functional.nll(class_scores, batch.labels).mean()
+        size = len(batch.labels)
+        self.train_accuracy(class_scores.detach(), batch.labels)
+        absent = functional.absent_class(class_scores.detach(), batch.labels).float().mean()
+        self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/absent_class_rate", absent, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop when training has come to nothing, before more time goes into it.
+
+        Raises:
+            DivergenceError: if the mean loss of the epoch is NaN or infinite.
+        """
+        loss = self.trainer.callback_metrics["train/loss"]
+        if not loss.isfinite():
+            raise DivergenceError(
+                f"train/loss={float(loss)} in epoch {self.current_epoch + 1}: must stay finite; lower optimizer.lr or"
+                " clip with trainer.gradient_clip_val"
+            )
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the whole training set, once for all evaluation batches."""
+        self._encode_memory()
+
+    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was measured, and let the encoded memory go: the encoder is about to change."""
+        self._stored = None
+
+    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+
+    def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure on validation objects, and on test objects for the learning curve."""
+        self._evaluate(batch, self.validation_metrics if dataloader_idx == 0 else self.test_metrics)
+
+    def test_step(self, batch: Queries, batch_idx: int) -> None:
+        """Measure on test objects."""
+        self._evaluate(batch, self.test_metrics)
+
+    def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
+        """Class mass and evidence of each query."""
+        query = self.encoder(batch.inputs)
+        log_probs = functional.class_log_mass(self._memory_keys.class_scores(query))
+        evidence = strongest(self._memory_keys, query, k=self._evidence_k)
+        return Prediction(batch.ids, batch.labels, log_probs, evidence)
+
+    def _evaluate(self, batch: Queries, metrics: MetricCollection) -> None:
+        class_scores = self._memory_keys.class_scores(self.encoder(batch.inputs))
+        metrics["accuracy"].update(class_scores, batch.labels)
+        metrics["ece"].update(functional.class_log_mass(class_scores).exp(), batch.labels)
+        metrics["nll"].update(functional.nll(class_scores, batch.labels))
+        self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
+
+    def _encode_memory(self) -> None:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(datamodule, EpisodeDataModule)
+        with self.trainer.precision_plugin.forward_context():
+            self._stored = StoredKeys.encode(
+                encoder=self.encoder,
+                similarity=self.memory.similarity,
+                support=datamodule.whole_support(),
+                batch_size=datamodule.eval_batch_size,
+            )
+
+    @property
+    def _memory_keys(self) -> StoredKeys:
+        assert self._stored is not None, "the memory is encoded at the start of every evaluation"
+        return self._stored
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its learning-rate schedule."""
+        optimizer = self._make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        scheduler: LRScheduler = self._scheduler["scheduler"](optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {**self._scheduler, "scheduler": scheduler}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what `memlab.checkpoints` needs to tell whether a checkpoint fits: plain values only."""
+        checkpoint["memlab"] = {"class_names": list(self.class_names), "encoder": type(self.encoder).__name__}
+
+
+def _evaluation_metrics(num_classes: int, stage: str) -> MetricCollection:
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "nll": MeanMetric(),
+            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
+        },
+        prefix=f"{stage}/",
+        compute_groups=False,
+    )

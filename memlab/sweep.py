@@ -1,0 +1,160 @@
+"""The end of a sweep: a table over its jobs, best first, and a heat map when two parameters vary."""
+
+from __future__ import annotations
+
+import atexit
+import csv
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from memlab.figures import draw_heat_map
+from memlab.results import read_results
+
+FAILURE_FILE = "failed.json"
+FIGURES = ["test/accuracy", "test/nll", "test/ece"]
+
+
+@dataclass
+class Job:
+    """One job of a sweep."""
+
+    name: str
+    overrides: dict[str, str]
+    """Parameter to value, as given on the command line."""
+    results: dict[str, Any] | None
+    """As in ``results.json``; None if the job failed."""
+    failure: str = ""
+    """Why there are no results."""
+
+
+class SweepReport(Callback):
+    """Hydra callback that reports on the jobs of a multirun at its end."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """See to it that a sweep none of whose jobs could be composed leaves nothing behind."""
+        atexit.register(_discard_if_jobless, Path(config.hydra.sweep.dir).absolute())
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Print the table and write it as ``sweep.csv``, and the heat map as ``heat_map.png``, into the sweep's folder.
+
+        Raises:
+            SystemExit: with status 1 if a job failed; the others are reported all the same.
+        """
+        folder = Path(config.hydra.sweep.dir)
+        jobs = [read_job(folder / name) for name in sorted(_job_names(folder), key=int)]
+        report(jobs, folder, Console())
+        if any(job.results is None for job in jobs):
+            raise SystemExit(1)
+
+
+def read_job(folder: Path) -> Job:
+    """What the folder of a job tells of it."""
+    if (results := read_results(folder)) is not None:
+        return Job(folder.name, _by_parameter(results["overrides"]), results)
+    failed: dict[str, Any] = {"overrides": [], "reason": "ended without results"}
+    if (file := folder / FAILURE_FILE).is_file():
+        failed = json.loads(file.read_text())
+    return Job(folder.name, _by_parameter(failed["overrides"]), None, failed["reason"])
+
+
+def note_failure(folder: Path, *, overrides: Sequence[str], reason: str) -> None:
+    """Leave in the folder of a job why it failed, for the report at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILURE_FILE).write_text(json.dumps({"overrides": list(overrides), "reason": reason}, indent=2) + "\n")
+
+
+def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
+    """Write and print what a sweep found.
+
+    Args:
+        jobs: all of them.
+        folder: where ``sweep.csv`` and ``heat_map.png`` go.
+        console: where the table goes.
+    """
+    varied = varied_parameters(jobs)
+    ranked = sorted(jobs, key=lambda job: -job.results["test/accuracy"] if job.results else float("inf"))
+    _write_csv(ranked, varied, folder / "sweep.csv")
+    console.print(_table(ranked, varied))
+    for job in ranked:
+        if job.results is None:
+            console.print(f"job {job.name} failed: {job.failure}", markup=False, highlight=False)
+    written = ["sweep.csv"]
+    if len(varied) == 2 and any(job.results for job in jobs):
+        rows, columns = ((name, values_in_order(jobs, name)) for name in varied)
+        values = {
+            (job.overrides[rows[0]], job.overrides[columns[0]]): job.results["test/accuracy"]
+            for job in jobs
+            if job.results
+        }
+        draw_heat_map(values, folder / "heat_map.png", rows=rows, columns=columns)
+        written.append("heat_map.png")
+    console.print(f"{folder}: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def varied_parameters(jobs: Sequence[Job]) -> list[str]:
+    """Parameters that do not have one and the same value in all jobs, in the order given.
+
+    >>> jobs = [Job("0", {"seed": "0", "a": "1"}, None), Job("1", {"seed": "0", "a": "2"}, None)]
+    >>> varied_parameters(jobs)
+    ['a']
+    """
+    names = list(dict.fromkeys(name for job in jobs for name in job.overrides))
+    return [name for name in names if len({job.overrides.get(name) for job in jobs}) > 1]
+
+
+def values_in_order(jobs: Sequence[Job], name: str) -> list[str]:
+    """The values of a parameter over the jobs: by size if all are numbers, else as they first appear."""
+    values = list(dict.fromkeys(job.overrides[name] for job in jobs if name in job.overrides))
+    try:
+        return sorted(values, key=float)
+    except ValueError:
+        return values
+
+
+def _write_csv(jobs: Sequence[Job], varied: Sequence[str], target: Path) -> None:
+    with target.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["job", *varied, *FIGURES, "wall_time_seconds", "failure"])
+        for job in jobs:
+            found = [job.results[name] if job.results else "" for name in [*FIGURES, "wall_time_seconds"]]
+            values = [job.overrides.get(name, "") for name in varied]
+            writer.writerow([job.name, *values, *found, job.failure])
+
+
+def _table(jobs: Sequence[Job], varied: Sequence[str]) -> Table:
+    table = Table(title="sweep, best test accuracy first")
+    for heading in ["job", *varied, "test accuracy", "NLL, nats", "calibration error", "time"]:
+        table.add_column(heading, justify="right", no_wrap=heading in varied)
+    for job in jobs:
+        values = [job.overrides.get(name, "") for name in varied]
+        found = ["failed", "-", "-", "-"]
+        if job.results:
+            accuracy, loss, error = (job.results[name] for name in FIGURES)
+            found = [f"{accuracy:.2%}", f"{loss:.4f}", f"{error:.2%}", f"{job.results['wall_time_seconds']:.0f} s"]
+        table.add_row(job.name, *values, *found)
+    return table
+
+
+def _by_parameter(overrides: Sequence[str]) -> dict[str, str]:
+    return dict(override.split("=", 1) for override in overrides)
+
+
+def _job_names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit()]
+
+
+def _discard_if_jobless(folder: Path) -> None:
+    """Take away a sweep's folder that holds nothing but what Hydra writes before the first job."""
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"multirun.yaml"}:
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()

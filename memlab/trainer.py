@@ -1,0 +1,59 @@
+"""The Lightning trainer, with the arguments that most often go wrong checked before anything is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from memlab.argument_checks import check_choice, check_number, check_whole_number
+
+ACCELERATORS = ["auto", "cpu", "gpu", "cuda", "mps"]
+
+
+def make_trainer(
+    *,
+    accelerator: str,
+    devices: int,
+    precision: str,
+    max_epochs: int,
+    accumulate_grad_batches: int,
+    gradient_clip_val: float | None,
+    **others: Any,
+) -> pl.Trainer:
+    """Make a `pytorch_lightning.Trainer`.
+
+    Args:
+        accelerator: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+        devices: 1; every step draws its own support, and sharing one among processes is not implemented.
+        precision: as Lightning names it: ``32-true``, ``bf16-mixed``, ``16-mixed`` (GPU only), ``64-true``, ...
+        max_epochs: epochs to train for.
+        accumulate_grad_batches: steps whose gradients are added up before the optimizer moves.
+        gradient_clip_val: largest gradient norm, or None for no clipping.
+        others: any other argument of Lightning's trainer.
+
+    Raises:
+        ValueError: for a value out of range or a device that this machine does not have.
+    """
+    check_choice("accelerator", accelerator, ACCELERATORS)
+    check_whole_number("max_epochs", max_epochs)
+    check_whole_number("accumulate_grad_batches", accumulate_grad_batches)
+    if gradient_clip_val is not None:
+        check_number("gradient_clip_val", gradient_clip_val, above=0)
+    if devices != 1:
+        raise ValueError(f"devices={devices}: must be 1; training on several devices is not implemented")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(accelerator, accelerator != "gpu" or any(available.values())):
+        raise ValueError(f"accelerator={accelerator}: this machine has none; must be auto or cpu here")
+    if precision == "16-mixed" and (accelerator == "cpu" or not any(available.values())):
+        raise ValueError("precision=16-mixed: needs a GPU; on a CPU it must be bf16-mixed, 32-true or 64-true")
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        precision=precision,  # type: ignore[arg-type]
+        max_epochs=max_epochs,
+        accumulate_grad_batches=accumulate_grad_batches,
+        gradient_clip_val=gradient_clip_val,
+        **others,
+    )

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from memlab import functional
+from tests.conftest import loop_class_scores
+
+C = 4
+LABELS = torch.tensor([0, 1, 0, 2, 2, 2, 1])  # class 3 has no object
+
+
+def random_scores(*, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return (scale * torch.randn(3, len(LABELS), generator=torch.Generator().manual_seed(1))).to(dtype)
+
+
+def oracle(scores: Tensor) -> Tensor:
+    return torch.tensor(loop_class_scores(scores.double().tolist(), LABELS.tolist(), C), dtype=torch.float64)
+
+
+class TestScores:
+    def test_dot_is_the_sum_of_products(self) -> None:
+        query, keys = torch.randn(2, 5).double(), torch.randn(3, 5).double()
+        expected = [[sum(a * b for a, b in zip(q, k, strict=True)) for k in keys.tolist()] for q in query.tolist()]
+        torch.testing.assert_close(functional.dot_scores(query, keys), torch.tensor(expected, dtype=torch.float64))
+
+    def test_cosine_is_the_dot_product_over_the_lengths(self) -> None:
+        query, keys = torch.randn(2, 5).double(), torch.randn(3, 5).double()
+        expected = torch.stack([torch.stack([q @ k / (q.norm() * k.norm()) for k in keys]) for q in query])
+        torch.testing.assert_close(functional.cosine_scores(query, keys), expected)
+
+    def test_cosine_of_a_vector_of_length_zero_is_zero(self) -> None:
+        assert functional.cosine_scores(torch.zeros(1, 5), torch.randn(2, 5)).tolist() == [[0.0, 0.0]]
+
+    def test_euclidean_is_minus_the_squared_distance(self) -> None:
+        query, keys = torch.randn(2, 5).double(), torch.randn(3, 5).double()
+        expected = torch.stack([torch.stack([-(q - k).square().sum() for k in keys]) for q in query])
+        torch.testing.assert_close(functional.euclidean_scores(query, keys), expected)
+
+
+class TestClassScores:
+    @pytest.mark.parametrize("scale", [1.0, 30.0, 1e3])
+    def test_equals_the_plain_loop(self, scale: float) -> None:
+        scores = random_scores(scale=scale)
+        torch.testing.assert_close(functional.class_scores(scores, LABELS, C), oracle(scores), rtol=1e-13, atol=1e-13)
+
+    @pytest.mark.parametrize("scale", [1.0, 1e3])
+    def test_float32_stays_within_rounding_of_the_loop(self, scale: float) -> None:
+        scores = random_scores(scale=scale, dtype=torch.float32)
+        found = functional.class_scores(scores, LABELS, C).double()
+        torch.testing.assert_close(found, oracle(scores), rtol=1e-6, atol=1e-6)
+
+    def test_a_class_far_below_the_best_keeps_its_exact_mass(self) -> None:
+        scores = torch.tensor([[1000.0, -1000.0, -1000.0]])
+        found = functional.class_log_mass(functional.class_scores(scores, torch.tensor([0, 1, 1]), 2))
+        torch.testing.assert_close(found, torch.tensor([[0.0, -2000.0 + 0.6931472]]))
+
+    def test_gradcheck(self) -> None:
+        scores = random_scores().requires_grad_()
+        assert torch.autograd.gradcheck(lambda z: functional.class_scores(z, LABELS, C)[:, :3], scores)
+
+    def test_gradient_of_a_row_that_is_left_out_is_zero_also_if_its_class_has_no_other(self) -> None:
+        scores = random_scores()
+        scores[:, [1, 6]] = -torch.inf  # both objects of class 1
+        scores.requires_grad_()
+        functional.nll(functional.class_scores(scores, LABELS, C), torch.tensor([0, 1, 2])).sum().backward()
+        assert scores.grad is not None
+        assert scores.grad.isfinite().all()
+        assert scores.grad[:, [1, 6]].eq(0).all()
+
+    def test_order_of_the_support_does_not_matter(self) -> None:
+        scores, order = random_scores(), torch.randperm(len(LABELS))
+        torch.testing.assert_close(
+            functional.class_scores(scores[:, order], LABELS[order], C), functional.class_scores(scores, LABELS, C)
+        )
+
+
+class TestMerge:
+    @pytest.mark.parametrize("cut", [1, 3, 6])
+    @pytest.mark.parametrize("scale", [1.0, 1e3])
+    def test_two_parts_merged_are_the_whole(self, cut: int, scale: float) -> None:
+        scores = random_scores(scale=scale)
+        parts = [functional.class_sums(scores[:, p], LABELS[p], C) for p in (slice(0, cut), slice(cut, None))]
+        for first, second in (parts, reversed(parts)):
+            merged = functional.log_class_sums(functional.merge_class_sums(first, second))
+            torch.testing.assert_close(merged, oracle(scores), rtol=1e-13, atol=1e-13)
+
+    def test_part_gradients_put_together_are_the_gradient_of_the_whole(self) -> None:
+        scores = random_scores().requires_grad_()
+        class_scores = functional.class_scores(scores, LABELS, C)
+        upstream = torch.randn_like(class_scores)
+        (whole,) = torch.autograd.grad(class_scores[:, :3], scores, upstream[:, :3])
+        parts = [
+            functional.class_scores_gradient(scores[:, p], LABELS[p], class_scores, upstream).detach()
+            for p in (slice(0, 4), slice(4, None))
+        ]
+        torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+class TestLoss:
+    def test_is_minus_the_log_of_the_class_mass(self) -> None:
+        scores, targets = random_scores(), torch.tensor([0, 2, 1])
+        weights = scores.softmax(dim=1)
+        mass = torch.stack([weights[b, t == LABELS].sum() for b, t in enumerate(targets.tolist())])
+        found = functional.nll(functional.class_scores(scores, LABELS, C), targets)
+        torch.testing.assert_close(found, -mass.log())
+
+    def test_gradcheck_with_and_without_the_class(self) -> None:
+        scores = random_scores().requires_grad_()
+        targets = torch.tensor([0, 3, 1])
+        assert torch.autograd.gradcheck(
+            lambda z: functional.nll(functional.class_scores(z, LABELS, C), targets), scores
+        )
+
+    def test_of_an_absent_class_is_that_of_one_stand_in_with_score_zero(self) -> None:
+        scores, targets = random_scores(), torch.tensor([3, 3, 3])
+        stand_in = torch.cat([scores, torch.zeros(3, 1).double()], dim=1)
+        expected = functional.nll(functional.class_scores(stand_in, torch.cat([LABELS, targets[:1]]), C), targets)
+        torch.testing.assert_close(functional.nll(functional.class_scores(scores, LABELS, C), targets), expected)
+
+    @pytest.mark.parametrize("level", [-1e3, 0.0, 1e3])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_of_an_absent_class_is_finite_and_pushes_all_away(self, level: float, dtype: torch.dtype) -> None:
+        scores = (random_scores() + level).to(dtype).float().requires_grad_()
+        loss = functional.nll(functional.class_scores(scores, LABELS, C), torch.tensor([3, 3, 3]))
+        loss.sum().backward()
+        assert loss.isfinite().all()
+        assert scores.grad is not None
+        assert scores.grad.isfinite().all()
+        assert scores.grad.ge(0).all()
+        assert level < 0 or scores.grad.sum(dim=1).gt(0.4).all()
+
+    def test_of_a_query_with_nothing_to_read_is_finite(self) -> None:
+        scores = torch.full((1, len(LABELS)), -torch.inf, requires_grad=True)
+        loss = functional.nll(functional.class_scores(scores, LABELS, C), torch.tensor([0]))
+        loss.backward()
+        assert loss.item() == 0
+        assert scores.grad is not None
+        assert scores.grad.eq(0).all()
+
+
+def test_exclude_rows_hides_the_object_with_the_id_and_no_other() -> None:
+    scores = functional.exclude_rows(random_scores(), torch.arange(10, 17), torch.tensor([12, 99, 10]))
+    assert scores.isneginf().nonzero().tolist() == [[0, 2], [2, 0]]

@@ -1,0 +1,241 @@
+"""One contract for all memory modes: the plain loop's value, autograd's gradient, whatever the chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from memlab import functional
+from memlab.augmentation import RandomAffine
+from memlab.encoders import MLP, Conv
+from memlab.memory import ChunkedMemory, FullMemory
+from memlab.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.support import Support
+from tests.conftest import loop_class_scores, random_support
+
+C, M, B = 4, 23, 5
+SIMILARITIES: dict[str, Callable[[], Similarity]] = {
+    "dot": Dot,
+    "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
+    "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+}
+MODES: dict[str, Callable[[Similarity], FullMemory]] = {
+    "full": lambda similarity: FullMemory(similarity=similarity),
+    **{
+        f"chunked {size}": lambda similarity, size=size: ChunkedMemory(similarity=similarity, chunk_size=size)  # type: ignore[misc]
+        for size in (1, 7, M, 100)
+    },
+}
+
+
+class Case:
+    """One query batch and support, an encoder with parameters of its own, and what is to be found."""
+
+    def __init__(self, mode: str, similarity: str, *, scale: float = 1.0) -> None:
+        torch.manual_seed(0)
+        self.memory = MODES[mode](SIMILARITIES[similarity]()).double()
+        self.encoder: nn.Module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+        self.support = random_support(M, num_classes=C)
+        self.queries = scale * torch.randn(B, 6, dtype=torch.float64)
+        self.targets = torch.arange(B) % C
+
+    def class_scores(self, exclude: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.memory(self.encoder, self.encoder(self.queries), self.support, exclude)
+        return scores
+
+    def loss_and_gradients(self, exclude: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        loss = functional.nll(self.class_scores(exclude), self.targets).mean()
+        parameters = [*self.encoder.parameters(), *self.memory.parameters()]
+        return loss, list(torch.autograd.grad(loss, parameters))
+
+
+def definition(case: Case, exclude: list[int] | None = None) -> list[list[float]]:
+    """Scores object by object, class scores by the plain loop."""
+    query = case.encoder(case.queries)
+    keys = [case.encoder(case.support.inputs(slice(i, i + 1))) for i in range(M)]
+    similarity = case.memory.similarity
+    scores = [[similarity(u[None], key).item() for key in keys] for u in query]
+    for row, own in zip(scores, exclude or [], strict=False):
+        if own >= 0:
+            row[own] = -float("inf")
+    return loop_class_scores(scores, case.support.labels.tolist(), C)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("mode", MODES)
+class TestContract:
+    def test_value_is_the_definition(self, mode: str, similarity: str) -> None:
+        case = Case(mode, similarity)
+        expected = torch.tensor(definition(case), dtype=torch.float64)
+        torch.testing.assert_close(case.class_scores(), expected, rtol=1e-12, atol=1e-12)
+
+    def test_gradient_is_that_of_one_softmax(self, mode: str, similarity: str) -> None:
+        case = Case(mode, similarity)
+        weights = case.memory.similarity(case.encoder(case.queries), case.encoder(case.support.inputs())).softmax(1)
+        mass = weights @ nn.functional.one_hot(case.support.labels, C).double()
+        expected_loss = -mass.gather(1, case.targets[:, None]).log().mean()
+        parameters = [*case.encoder.parameters(), *case.memory.parameters()]
+        expected = torch.autograd.grad(expected_loss, parameters)
+        loss, gradients = case.loss_and_gradients()
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=0)
+        for found, wanted in zip(gradients, expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-11, atol=1e-13)
+
+    def test_gradcheck_of_the_queries(self, mode: str, similarity: str) -> None:
+        case = Case(mode, similarity)
+        query = case.encoder(case.queries).detach().requires_grad_()
+        assert torch.autograd.gradcheck(lambda u: case.memory(case.encoder, u, case.support), query)
+
+    def test_own_row_is_excluded_by_id(self, mode: str, similarity: str) -> None:
+        case = Case(mode, similarity)
+        exclude = [3, -1, 22, 0, 7]
+        expected = torch.tensor(definition(case, exclude), dtype=torch.float64)
+        found = case.class_scores(torch.tensor(exclude))
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        loss, gradients = case.loss_and_gradients(torch.tensor(exclude))
+        assert loss.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+    def test_order_of_the_support_does_not_matter(self, mode: str, similarity: str) -> None:
+        case = Case(mode, similarity)
+        loss, gradients = case.loss_and_gradients()
+        case.support = replace(case.support, rows=torch.randperm(M))
+        shuffled_loss, shuffled_gradients = case.loss_and_gradients()
+        torch.testing.assert_close(loss, shuffled_loss, rtol=1e-12, atol=0)
+        torch.testing.assert_close(gradients, shuffled_gradients, rtol=1e-10, atol=1e-13)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    def test_absent_class_gives_a_finite_informative_loss(self, mode: str, similarity: str, dtype: torch.dtype) -> None:
+        case = Case(mode, similarity)
+        case.support = random_support(M, num_classes=C, labels=torch.arange(M) % 3)
+        case.support.dtype, case.queries = torch.float32, case.queries.float()
+        case.encoder, case.memory = case.encoder.float(), case.memory.float()
+        case.targets = torch.full((B,), 3)
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            assert functional.absent_class(case.class_scores(), case.targets).all()
+            loss, gradients = case.loss_and_gradients()
+        assert loss.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+        assert any(gradient.abs().max() > 1e-4 for gradient in gradients)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("level", [-1e3, 1e3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_huge_scores_stay_finite_and_agree_with_the_definition(mode: str, level: float, dtype: torch.dtype) -> None:
+    memory = MODES[mode](Dot())
+    keys = torch.cat([torch.full((M, 1), level), torch.randn(M, 1)], dim=1).to(dtype)
+    support = random_support(M, num_classes=C)
+    support.store.inputs, support.dtype = keys, dtype
+    query = torch.tensor([[1.0, 3.0], [-1.0, 2.0]]).to(dtype).requires_grad_()
+    found = memory(nn.Identity(), query, support)
+    scores = [[sum(a * b for a, b in zip(u, k, strict=True)) for k in keys.tolist()] for u in query.tolist()]
+    expected = torch.tensor(loop_class_scores(scores, support.labels.tolist(), C))
+    assert found.dtype is (torch.float64 if dtype is torch.float64 else torch.float32)
+    torch.testing.assert_close(found.float(), expected, rtol=1e-6, atol=1e-4)
+    loss = functional.nll(found, torch.tensor([0, 1])).sum()
+    loss.backward()
+    assert loss.isfinite()
+    assert query.grad is not None
+    assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("chunk_size", [1, 7, M, 100])
+class TestChunkedIsFull:
+    def pair(
+        self, chunk_size: int, encoder: nn.Module, shape: tuple[int, ...], dtype: torch.dtype
+    ) -> list[list[Tensor]]:
+        """Loss and gradients of both modes with the same encoder."""
+        support = random_support(M, num_classes=C, shape=shape)
+        support.dtype = dtype
+        queries = torch.randn(B, *shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+        results = []
+        for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=chunk_size)):
+            loss = functional.nll(memory(encoder, encoder(queries), support), torch.arange(B) % C).mean()
+            results.append([loss, *torch.autograd.grad(loss, list(encoder.parameters()))])
+        return results
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+    def test_with_a_conv_encoder(self, chunk_size: int, dtype: torch.dtype, tolerance: float) -> None:
+        torch.manual_seed(0)
+        encoder = Conv(input_shape=(1, 8, 8), embedding_size=5, channels=4, kernel_size=3, pool_size=2).to(dtype)
+        for full, chunked in zip(*self.pair(chunk_size, encoder, (1, 8, 8), dtype), strict=True):
+            assert (full - chunked).norm() <= tolerance * full.norm()
+
+    def test_under_bf16_autocast(self, chunk_size: int) -> None:
+        torch.manual_seed(0)
+        encoder = MLP(input_shape=(6,), embedding_size=5, hidden_sizes=[16])
+        with torch.autocast("cpu", torch.bfloat16):
+            pairs = self.pair(chunk_size, encoder, (6,), torch.float32)
+        for full, chunked in zip(*pairs, strict=True):
+            assert (full - chunked).norm() <= 2e-2 * full.norm()
+
+
+class Recorder(nn.Module):
+    """Keeps what it is given: the pixels and masks that each pass saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return x
+
+
+def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:
+    torch.manual_seed(0)
+    recorder = Recorder()
+    encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), recorder, nn.Linear(64, 3))
+    support = replace(
+        random_support(M, num_classes=C, shape=(1, 8, 8)), dtype=torch.float32, augmentation=RandomAffine()
+    )
+    memory = ChunkedMemory(similarity=Dot(), chunk_size=5)
+    query = torch.randn(B, 3, requires_grad=True)
+    class_scores = memory(encoder, query, support)
+    torch.rand(10)  # what happens between the passes must not matter
+    state = torch.get_rng_state()
+    functional.nll(class_scores, torch.arange(B) % C).sum().backward()
+    first, second = recorder.seen[:5], recorder.seen[5:]
+    assert len(second) == 5
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_gradient_is_right_with_dropout_and_augmentation_on() -> None:
+    """Against full at the same random numbers: a chunk of M draws them in the same order."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+    support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=RandomAffine())
+    query = torch.randn(B, 3, dtype=torch.float64)
+    gradients = []
+    for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=M)):
+        torch.manual_seed(5)
+        loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
+        gradients.append(torch.autograd.grad(loss, list(encoder.parameters())))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_chunked_holds_neither_all_keys_nor_their_inputs() -> None:
+    support: Support = random_support(M, num_classes=C)
+    recorder = Recorder()
+    encoder = nn.Sequential(recorder, nn.Linear(6, 3).double())
+    memory = ChunkedMemory(similarity=Dot(), chunk_size=4)
+    memory(encoder, torch.randn(B, 3, dtype=torch.float64, requires_grad=True), support).sum().backward()
+    assert [len(x) for x in recorder.seen] == 2 * [4, 4, 4, 4, 4, 3]
+
+
+def test_frozen_encoder_and_detached_query_need_no_gradient() -> None:
+    support = random_support(M, num_classes=C)
+    encoder = nn.Linear(6, 3).double().requires_grad_(False)
+    query = torch.randn(B, 3, dtype=torch.float64)
+    assert not ChunkedMemory(similarity=Dot(), chunk_size=4)(encoder, query, support).requires_grad
+
+
+@pytest.mark.parametrize("value", [0, -5, 1.5, "abc", True, None])
+def test_chunk_size_must_be_a_whole_number_above_zero(value: object) -> None:
+    with pytest.raises(ValueError, match=f"chunk_size={value}: must be a whole number of at least 1"):
+        ChunkedMemory(similarity=Dot(), chunk_size=value)  # type: ignore[arg-type]

@@ -1,0 +1,228 @@
+"""Train and test a classifier: ``python train.py [GROUP=OPTION ...] [PARAMETER=VALUE ...]``; ``--help`` tells more."""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from rich.console import Console
+
+from memlab import command_line, sweep
+from memlab.argument_checks import check_choice, check_switch, check_whole_number
+from memlab.baselines import PixelKNN
+from memlab.checkpoints import check_checkpoint
+from memlab.datamodule import EpisodeDataModule
+from memlab.evidence import check_k
+from memlab.figures import draw_evidence, draw_learning_curve
+from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
+from memlab.results import results_table, versions, write_results
+
+log = logging.getLogger("memlab")
+# Two commands may start in the same second: what tells their run folders apart must not be the clock.
+OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
+
+
+@dataclass
+class Run:
+    """Everything a run needs, made and checked before anything is written."""
+
+    datamodule: EpisodeDataModule
+    model: MemoryClassifier
+    trainer: pl.Trainer
+    checkpoint: ModelCheckpoint
+    baseline: PixelKNN
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg: DictConfig) -> float:
+    """Do one job; return the validation score of the best checkpoint, for sweepers that search."""
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        with command_line.exit_on_mistakes():
+            return train(cfg, folder)
+    try:
+        return train(cfg, folder)
+    except Exception as error:  # one job that fails must not cost the others: the sweep's report tells of it
+        if not isinstance(error, command_line.UserError):
+            log.exception("job %s", folder.name)
+        overrides = list(HydraConfig.get().overrides.task)
+        sweep.note_failure(folder, overrides=overrides, reason=str(error) or type(error).__name__)
+        return math.nan
+
+
+def train(cfg: DictConfig, folder: Path) -> float:
+    """Compose, fit, test and report."""
+    start = time.perf_counter()
+    with command_line.mistakes_in_one_line(), discarded_if_empty(folder):
+        run = prepare(cfg, folder)
+    sizes = run.datamodule.sizes
+    log.info(
+        f"{run.datamodule.data.name}: {sizes['train']:,} objects to train on, M = {sizes['support']:,} in each support;"
+        f" {sizes['validation']:,} held out for validation by datamodule.split_seed={cfg.datamodule.split_seed};"
+        f" {sizes['test']:,} to test on"
+    )
+    log.info(f"run folder: {folder}")
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    fit(run, cfg)
+    results = {**evaluate(run), **describe(run, cfg)}
+    draw(run, cfg, folder, results)
+    results["wall_time_seconds"] = time.perf_counter() - start
+    write_results(folder, results)
+    Console().print(results_table(results, classifier=title(results)))
+    assert run.checkpoint.best_model_score is not None
+    return float(run.checkpoint.best_model_score)
+
+
+def prepare(cfg: DictConfig, folder: Path) -> Run:
+    """Make all parts from their configuration."""
+    if unread := sorted(map(str, cfg.keys() - default_config().keys())):
+        raise ValueError(f"{unread[0]}: there is no such parameter or group, nothing would read it; leave it out")
+    if any(folder.iterdir()):
+        raise ValueError(f"hydra.run.dir={folder}: must be a new or an empty folder, so that nothing in it is lost")
+    check_choice("monitor", cfg.monitor, BEST_IS)
+    pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
+    datamodule = instantiate(
+        cfg.datamodule,
+        data=instantiate(cfg.data),
+        support=instantiate(cfg.support),
+        augmentation=instantiate(cfg.augmentation),
+    )
+    baseline = instantiate(cfg.knn_pixels)
+    baseline.check_fit(train_size=datamodule.sizes["train"])
+    check_whole_number("evidence.objects", cfg.evidence.objects)
+    check_k(cfg.evidence.k, available=datamodule.sizes["train"])
+    store = datamodule.store
+    model = MemoryClassifier(
+        encoder=instantiate(cfg.encoder, input_shape=store.input_shape),
+        memory=instantiate(cfg.memory, similarity=instantiate(cfg.similarity)),
+        class_names=store.class_names,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        evidence_k=cfg.evidence.k,
+    )
+    callbacks = instantiate(cfg.callbacks)
+    trainer = instantiate(
+        cfg.trainer, callbacks=list(callbacks.values()), logger=list(instantiate(cfg.logger).values())
+    )
+    if cfg.ckpt_path is not None:
+        check_checkpoint(cfg.ckpt_path, model, max_epochs=trainer.max_epochs)
+    check_switch("compile", cfg.compile)
+    return Run(datamodule, model, trainer, callbacks.checkpoint, baseline)
+
+
+def fit(run: Run, cfg: DictConfig) -> None:
+    """Train, from the start or from a checkpoint."""
+    model: Any = torch.compile(run.model) if cfg.compile else run.model
+    with command_line.mistakes_in_one_line((DivergenceError, OSError)):
+        run.trainer.fit(model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Measure the best checkpoint on the test objects, and the baseline beside it."""
+    best = run.checkpoint.best_model_path
+    measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+    accuracy = run.baseline.accuracy(
+        run.datamodule.store, train_rows=run.datamodule.train_rows, test_rows=run.datamodule.test_rows
+    )
+    return {**measured[0], "knn_pixels/accuracy": accuracy, "knn_pixels/k": run.baseline.k}
+
+
+def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
+    """What was run: the facts without which a figure means nothing."""
+    choices = HydraConfig.get().runtime.choices
+    best = torch.load(run.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    return {
+        "seed": cfg.seed,
+        "data": run.datamodule.data.name,
+        "overrides": list(HydraConfig.get().overrides.task),
+        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "sizes": run.datamodule.sizes,
+        "epochs": run.trainer.current_epoch,
+        "best_epoch": best["epoch"] + 1,
+        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+        "device": str(run.trainer.strategy.root_device),
+        "precision": run.trainer.precision,
+        "versions": versions(),
+    }
+
+
+def draw(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
+    """Draw the learning curve and the evidence."""
+    figures = folder / "figures"
+    figures.mkdir()
+    heading = f"{results['data']}, {title(results)}"
+    sizes = results["sizes"]
+    draw_learning_curve(
+        folder / "metrics.csv",
+        figures / "learning_curve.png",
+        title=heading,
+        best_epoch=results["best_epoch"],
+        note=f"train: while learning, from supports of {sizes['support']:,} objects; validation and test: after the"
+        f" epoch, with all {sizes['train']:,} training objects as memory",
+    )
+    predictions: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
+    draw_evidence(
+        Prediction.join(predictions),
+        run.datamodule.store,
+        figures / "evidence.png",
+        title=heading,
+        objects=cfg.evidence.objects,
+    )
+
+
+def title(results: dict[str, Any]) -> str:
+    """What was trained, in a few words."""
+    choices = results["choices"]
+    return f"{choices['encoder']} encoder, {choices['memory']} memory, M = {results['sizes']['support']:,}"
+
+
+@contextmanager
+def discarded_if_empty(folder: Path) -> Iterator[None]:
+    """Hydra makes the run folder before it is known that the run can start; if it cannot, take the folder away."""
+    try:
+        yield
+    except BaseException:
+        for empty in [folder, folder.parent]:
+            if not any(empty.iterdir()):
+                empty.rmdir()
+        raise
+
+
+def default_config() -> DictConfig:
+    """The configuration without any override."""
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose("config")
+    with hydra.initialize(config_path="conf", version_base="1.3"):
+        return hydra.compose("config")
+
+
+def command() -> None:
+    """The command ``python train.py``."""
+    # Lightning's remarks on how a DataLoader is built and on deprecated parts of torch do not concern the user.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")  # `prepare` saw that it was empty
+    with command_line.exit_on_mistakes(known=default_config):
+        main()
+
+
+if __name__ == "__main__":
+    command()
