@@ -25,7 +25,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from memlab import command_line, sweep
-from memlab.argument_checks import check_choice, check_switch, check_whole_number
+from memlab.argument_checks import check_choice, check_whole_number
 from memlab.baselines import PixelKNN
 from memlab.checkpoints import check_checkpoint
 from memlab.datamodule import EpisodeDataModule
@@ -33,6 +33,8 @@ from memlab.evidence import check_k
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
 from memlab.results import results_table, versions, write_results
+
+CONF = str(Path(__file__).parent / "conf")
 
 log = logging.getLogger("memlab")
 # Two commands may start in the same second: what tells their run folders apart must not be the clock.
@@ -51,7 +53,7 @@ class Run:
     baseline: PixelKNN
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def main(cfg: DictConfig) -> float:
     """Do one job; return the validation score of the best checkpoint, for sweepers that search."""
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -117,6 +119,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
         evidence_k=cfg.evidence.k,
+        compile=cfg.compile,
     )
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(
@@ -124,15 +127,13 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, max_epochs=trainer.max_epochs)
-    check_switch("compile", cfg.compile)
     return Run(datamodule, model, trainer, callbacks.checkpoint, baseline)
 
 
 def fit(run: Run, cfg: DictConfig) -> None:
     """Train, from the start or from a checkpoint."""
-    model: Any = torch.compile(run.model) if cfg.compile else run.model
     with command_line.mistakes_in_one_line((DivergenceError, OSError)):
-        run.trainer.fit(model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def default_config() -> DictConfig:
     """The configuration without any override."""
     if GlobalHydra.instance().is_initialized():
         return hydra.compose("config")
-    with hydra.initialize(config_path="conf", version_base="1.3"):
+    with hydra.initialize_config_dir(CONF, version_base="1.3"):
         return hydra.compose("config")
 
 

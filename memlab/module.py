@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
 from memlab import functional
+from memlab.argument_checks import check_switch
 from memlab.datamodule import Episode, EpisodeDataModule, Queries
 from memlab.evidence import Evidence, strongest
 from memlab.memory import FullMemory
@@ -62,6 +63,7 @@ class MemoryClassifier(pl.LightningModule):
         scheduler: Lightning's configuration of a learning-rate scheduler (``interval``, ``monitor``, ...) whose
             ``scheduler`` makes it from the optimizer.
         evidence_k: support objects that `predict_step` gives for each query.
+        compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
 
     Raises:
         ValueError: if there is nothing to train, or the optimizer refuses its arguments.
@@ -76,9 +78,12 @@ class MemoryClassifier(pl.LightningModule):
         optimizer: partial[Optimizer],
         scheduler: Mapping[str, Any],
         evidence_k: int,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        if check_switch("compile", compile):
+            encoder.compile()
         self.memory = memory
         self.class_names = class_names
         self._make_optimizer = optimizer

@@ -80,7 +80,7 @@ class Outcome:
 def command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Outcome]]:
-    """Run ``python train.py WORDS`` in this process and in an empty folder: the real thing less ten seconds of imports."""
+    """Run ``python train.py WORDS`` in this process, in an empty folder: the real thing less ten seconds of imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     monkeypatch.setattr(command_line, "SHOW_TRACEBACKS", False)
@@ -100,4 +100,5 @@ def command(
     GlobalHydra.instance().clear()
 
 
-SMOKE = ("trainer=smoke", "~callbacks.progress_bar")
+SMOKE = ("trainer=smoke", "trainer.enable_progress_bar=false", "evidence.objects=2")
+"""Two steps of everything, quietly."""

@@ -1,0 +1,123 @@
+"""Every option of every group, through the whole of train.py; and what a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+import yaml
+
+from memlab.results import PACKAGES
+from tests.conftest import REPOSITORY, SMOKE, Outcome
+from tests.idx_files import write_idx
+
+CONF = REPOSITORY / "conf"
+OPTIONS = sorted(
+    f"{file.parent.name}={file.stem}"
+    for file in CONF.glob("*/*.yaml")
+    if file.parent.name not in {"experiment", "callbacks"}
+)
+NEEDS = {
+    "data=mnist": ["data.root=files", "support.size=50"],
+    "data=fashion_mnist": ["data.root=files", "support.size=50"],
+}
+PACKAGE = {"logger=tensorboard": "tensorboard", "logger=wandb": "wandb"}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
+    if option == "trainer=gpu":
+        pytest.skip("needs a GPU")
+    if option in PACKAGE:
+        pytest.importorskip(PACKAGE[option])
+    for folder in ("MNIST", "FashionMNIST"):
+        write_idx(tmp_path / "files", folder=folder)
+    words = [word for word in SMOKE if not (option.startswith("trainer=") and word == "trainer=smoke")]
+    if option in {"trainer=auto", "trainer=cpu"}:
+        words.append("trainer.max_epochs=1")
+    outcome = command(*words, option, *NEEDS.get(option, []))
+    assert outcome.status == 0, outcome.err
+    (folder,) = outcome.run_folders
+    results = json.loads((folder / "results.json").read_text())
+    group, choice = option.split("=")
+    assert results["choices"][group] == choice
+
+
+@pytest.mark.parametrize("experiment", [file.stem for file in (CONF / "experiment").glob("*.yaml")])
+def test_every_experiment_composes_and_runs(experiment: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
+    write_idx(tmp_path / "files")
+    outcome = command(
+        *SMOKE, f"experiment={experiment}", "data.root=files", "support.size=50", "datamodule.batch_size=20"
+    )
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine", "euclidean"])
+def test_chunked_learns_every_similarity_with_its_scale(similarity: str, command: Callable[..., Outcome]) -> None:
+    words = ["memory=chunked", "memory.chunk_size=70", f"similarity={similarity}", "similarity.learn_scale=true"]
+    assert command(*SMOKE, *words).status == 0
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
+@pytest.mark.parametrize("memory", ["full", "chunked"])
+def test_precision(precision: str, memory: str, command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, f"trainer.precision={precision}", f"memory={memory}")
+    assert outcome.status == 0, outcome.err
+
+
+def test_clipping_accumulation_and_host_memory(command: Callable[..., Outcome]) -> None:
+    words = ["trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=2", "datamodule.location=host"]
+    assert command(*SMOKE, *words).status == 0
+
+
+class TestRunFolder:
+    def test_holds_what_readme_says(self, command: Callable[..., Outcome]) -> None:
+        outcome = command("trainer.max_epochs=3", "trainer.enable_progress_bar=false", "evidence.objects=4")
+        (folder,) = outcome.run_folders
+        found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+        assert found == {
+            "config.yaml",
+            "metrics.csv",
+            "results.json",
+            "train.log",
+            "checkpoints/best.ckpt",
+            "checkpoints/last.ckpt",
+            "figures/learning_curve.png",
+            "figures/evidence.png",
+        }
+        self.check_results(folder, outcome.out)
+        self.check_metrics(folder)
+        for picture in (folder / "figures").iterdir():
+            assert matplotlib.image.imread(picture).std() > 0.05
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        assert config["trainer"]["max_epochs"] == 3
+        assert config["scheduler"]["scheduler"]["T_max"] == 3
+
+    def check_results(self, folder: Path, printed: str) -> None:
+        results = json.loads((folder / "results.json").read_text())
+        for name in ("test/accuracy", "test/nll", "test/ece", "knn_pixels/accuracy"):
+            assert isinstance(results[name], float)
+        for name in ("test/accuracy", "knn_pixels/accuracy"):
+            assert f"{results[name]:.2%}" in printed
+        assert results["seed"] == 0
+        assert results["data"] == "digits"
+        assert results["sizes"] == {"train": 1293, "validation": 144, "test": 360, "batch": 64, "support": 500}
+        assert results["versions"].keys() == {"python", *PACKAGES}
+        assert results["wall_time_seconds"] > 0
+        assert results["epochs"] == 3
+        assert 1 <= results["best_epoch"] <= 3
+
+    def check_metrics(self, folder: Path) -> None:
+        results = json.loads((folder / "results.json").read_text())
+        rows = list(csv.DictReader((folder / "metrics.csv").open()))
+        for name in ("train/accuracy", "validation/accuracy", "train/absent_class_rate"):
+            assert sum(row[name] != "" for row in rows) == 3
+        by_validation = min(
+            (row for row in rows if row["validation/nll"]), key=lambda row: float(row["validation/nll"])
+        )
+        assert int(by_validation["epoch"]) + 1 == results["best_epoch"]
+        assert float(by_validation["test/accuracy"]) == pytest.approx(results["test/accuracy"])
