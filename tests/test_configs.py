@@ -34,8 +34,8 @@ def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_pat
         pytest.skip("needs a GPU")
     if option in PACKAGE:
         pytest.importorskip(PACKAGE[option])
-    for folder in ("MNIST", "FashionMNIST"):
-        write_idx(tmp_path / "files", folder=folder)
+    for name in ("MNIST", "FashionMNIST"):
+        write_idx(tmp_path / "files", folder=name)
     words = [word for word in SMOKE if not (option.startswith("trainer=") and word == "trainer=smoke")]
     if option in {"trainer=auto", "trainer=cpu"}:
         words.append("trainer.max_epochs=1")

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memlab.augmentation import RandomAffine
+
+
+def test_each_image_is_changed_by_amounts_of_its_own() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(1, 1, 16, 16)
+    image[..., 5:11, 7] = 1
+    changed = RandomAffine(degrees=30, translate=0.2, scale=0.2)(image.expand(8, -1, -1, -1))
+    assert len({tuple(one.flatten().tolist()) for one in changed}) == 8
+
+
+def test_shift_alone_moves_by_at_most_its_share_of_the_side() -> None:
+    torch.manual_seed(0)
+    image = torch.zeros(500, 1, 21, 21)
+    image[..., 10, 10] = 1
+    moved = RandomAffine(degrees=0, translate=0.2, scale=0)(image)
+    places = torch.arange(21.0) - 10
+    down = (moved.sum(dim=(1, 3)) * places).sum(dim=1)
+    right = (moved.sum(dim=(1, 2)) * places).sum(dim=1)
+    for shift in (down, right):
+        assert shift.abs().max() <= 0.2 * 21 + 1e-3
+        assert shift.max() > 3.5
+        assert shift.min() < -3.5
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    images = torch.randn(3, 2, 9, 9)
+    torch.testing.assert_close(RandomAffine(degrees=0, translate=0, scale=0)(images), images, atol=1e-5, rtol=0)
+
+
+def test_what_comes_in_from_outside_is_background() -> None:
+    images = torch.full((50, 1, 9, 9), -3.0)
+    images[:, :, 4, 4] = 2
+    changed = RandomAffine(degrees=45, translate=0.5, scale=0.5)(images)
+    assert changed.min() >= -3.0 - 1e-5
+    torch.testing.assert_close(changed.amin(dim=(1, 2, 3)), torch.full((50,), -3.0))
+
+
+def test_the_same_generator_state_gives_the_same_images() -> None:
+    images, augmentation = torch.randn(3, 1, 9, 9), RandomAffine()
+    torch.manual_seed(1)
+    first = augmentation(images)
+    torch.manual_seed(1)
+    assert torch.equal(augmentation(images), first)
+
+
+def test_refuses_objects_that_are_not_images_and_values_out_of_range() -> None:
+    with pytest.raises(ValueError, match="needs images"):
+        RandomAffine()(torch.zeros(3, 5))
+    for words in ({"degrees": 200}, {"translate": -0.1}, {"scale": "abc"}):
+        with pytest.raises(ValueError, match=f"{next(iter(words))}="):
+            RandomAffine(**words)

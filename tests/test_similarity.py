@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from memlab import functional
+from memlab.similarity import Cosine, Dot, Euclidean, Similarity
+
+KINDS = {Dot: functional.dot_scores, Cosine: functional.cosine_scores, Euclidean: functional.euclidean_scores}
+
+
+@pytest.mark.parametrize("learn_scale", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_the_scale_times_the_raw_scores(kind: type[Similarity], learn_scale: bool) -> None:
+    query, keys = torch.randn(3, 5), torch.randn(4, 5)
+    similarity = kind(scale=2.5, learn_scale=learn_scale)
+    torch.testing.assert_close(similarity(query, keys), 2.5 * KINDS[kind](query, keys))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scale_is_learned_only_if_asked(kind: type[Similarity]) -> None:
+    assert list(kind(scale=2.0).parameters()) == []
+    similarity = kind(scale=2.0, learn_scale=True).double()
+    (log_scale,) = similarity.parameters()
+    query, keys = torch.randn(3, 5).double(), torch.randn(4, 5).double()
+    similarity(query, keys).sum().backward()
+    # d/dlog(s) of s * raw is s * raw
+    torch.testing.assert_close(log_scale.grad, 2.0 * KINDS[kind](query, keys).sum())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_scores_are_float32_whatever_the_encoder_gives_and_autocast_says(
+    kind: type[Similarity], dtype: torch.dtype
+) -> None:
+    query, keys = (20 * torch.randn(3, 64)).to(dtype), (20 * torch.randn(4, 64)).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = kind()(query, keys)
+    assert found.dtype is torch.float32
+    exact = KINDS[kind](query.double(), keys.double()).float()
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), "abc", True])
+def test_scale_must_be_a_number_above_zero(scale: object) -> None:
+    with pytest.raises(ValueError, match=f"scale={scale}: must be a number above 0"):
+        Dot(scale=scale)  # type: ignore[arg-type]
+
+
+def test_learn_scale_must_be_true_or_false() -> None:
+    with pytest.raises(ValueError, match="learn_scale=maybe: must be true or false"):
+        Dot(learn_scale="maybe")  # type: ignore[arg-type]

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport
+
+LABELS = torch.tensor([0] * 40 + [1] * 30 + [2] * 4 + [3] * 26)
+N = len(LABELS)
+BATCH = torch.tensor([0, 5, 41, 70, 99])
+SAMPLERS: list[SupportSampler] = [
+    AllSupport(),
+    UniformSupport(size=1),
+    UniformSupport(size=50),
+    UniformSupport(size=N - len(BATCH)),
+    BalancedSupport(size=4),
+    BalancedSupport(size=30),
+    BalancedSupport(size=N - len(BATCH)),
+]
+
+
+def draw(sampler: SupportSampler, seed: int = 0) -> Tensor:
+    return sampler.draw(labels=LABELS, batch=BATCH, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'size', '')}")
+class TestEverySampler:
+    def test_draws_without_replacement_and_never_from_the_batch(self, sampler: SupportSampler) -> None:
+        for seed in range(20):
+            rows = draw(sampler, seed).tolist()
+            assert len(rows) == len(set(rows)) == sampler.count(train_size=N, batch_size=len(BATCH))
+            assert set(rows) <= set(range(N)) - set(BATCH.tolist())
+
+    def test_is_a_function_of_the_generator(self, sampler: SupportSampler) -> None:
+        assert torch.equal(draw(sampler, 1), draw(sampler, 1))
+
+    def test_refuses_a_training_set_that_is_all_batch(self, sampler: SupportSampler) -> None:
+        with pytest.raises(ValueError, match=r"batch_size=10: must be below 10|support\.size="):
+            sampler.check_fit(labels=LABELS[:10], batch_size=10)
+
+
+def test_all_draws_every_other_object() -> None:
+    assert sorted(draw(AllSupport()).tolist()) == sorted(set(range(N)) - set(BATCH.tolist()))
+
+
+def test_uniform_draws_differ_and_every_object_is_equally_likely() -> None:
+    assert not torch.equal(draw(UniformSupport(size=20), 1), draw(UniformSupport(size=20), 2))
+    draws = 4000
+    counts = Counter(row for seed in range(draws) for row in draw(UniformSupport(size=19), seed).tolist())
+    expected = draws * 19 / (N - len(BATCH))
+    # 95 binomial counts with p = 0.2: standard deviation 25; five of them leave no room for a bias that matters
+    assert all(abs(counts[row] - expected) < 5 * (draws * 0.2 * 0.8) ** 0.5 for row in range(N) if row not in BATCH)
+
+
+def test_balanced_draws_as_many_of_each_class_as_there_are() -> None:
+    free = [LABELS[[i for i in range(N) if i not in BATCH]].eq(c).sum().item() for c in range(4)]
+    assert free == [38, 29, 3, 25]
+    for size, quotas in ((4, [1, 1, 1, 1]), (12, [3, 3, 3, 3]), (30, [9, 9, 3, 9]), (92, [38, 29, 3, 22]), (95, free)):
+        found = LABELS[draw(BalancedSupport(size=size))].bincount(minlength=4).tolist()
+        assert sum(found) == size
+        if size != 92:
+            assert found == quotas
+        else:  # one of the two largest classes is not used up; which, is left to chance
+            assert found[2] == 3
+            assert found[3] == 25
+
+
+def test_balanced_leaves_the_odd_ones_to_chance_and_never_a_class_out() -> None:
+    seen = set()
+    for seed in range(50):
+        counts = LABELS[draw(BalancedSupport(size=6), seed)].bincount(minlength=4)
+        assert sorted(counts.tolist()) == [1, 1, 2, 2]
+        seen.add(tuple(counts.tolist()))
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize("kind", [UniformSupport, BalancedSupport])
+class TestSize:
+    @pytest.mark.parametrize("size", [0, -5, 1.5, "abc"])
+    def test_must_be_a_whole_number_above_zero(self, kind: type[UniformSupport], size: object) -> None:
+        with pytest.raises(ValueError, match=f"size={size}: must be a whole number of at least 1"):
+            kind(size=size)  # type: ignore[arg-type]
+
+    def test_must_be_left_beside_the_batch(self, kind: type[UniformSupport]) -> None:
+        kind(size=90).check_fit(labels=LABELS, batch_size=10)
+        with pytest.raises(ValueError, match=r"support\.size=91: must be at most 90, .* 10 leaves of the 100"):
+            kind(size=91).check_fit(labels=LABELS, batch_size=10)
+
+
+def test_balanced_needs_one_object_of_each_class() -> None:
+    with pytest.raises(ValueError, match=r"support\.size=3: must be at least 4"):
+        BalancedSupport(size=3).check_fit(labels=LABELS, batch_size=10)
