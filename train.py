@@ -133,7 +133,12 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
 def fit(run: Run, cfg: DictConfig) -> None:
     """Train, from the start or from a checkpoint."""
     with command_line.mistakes_in_one_line((DivergenceError, OSError)):
-        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        try:
+            run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        except SystemExit:  # how Lightning ends after Ctrl-C, without a word
+            last = run.checkpoint.last_model_path
+            hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
+            raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
 
 
 def evaluate(run: Run) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def exit_on_mistakes(*, known: Callable[[], DictConfig] = lambda: DictConfig({})
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {one_line(error, known)}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"error: {interruption or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
 
 

@@ -87,6 +87,8 @@ class EpisodeDataset(Dataset[EpisodeRows]):
 class EpisodeOrder(Sampler[tuple[int, int]]):
     """The places (epoch, step) of one epoch, in order; Lightning names the epoch through ``set_epoch``.
 
+    Not after an interruption, though: it then asks for the first places before it has worked out the epoch.
+
     Args:
         steps: query batches in an epoch.
     """
@@ -94,22 +96,23 @@ class EpisodeOrder(Sampler[tuple[int, int]]):
     def __init__(self, steps: int) -> None:
         self._steps = steps
         self._epoch = 0
-        self._first_step = 0
+        self._resume: tuple[int, int] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Go on with this epoch."""
         self._epoch = epoch
 
-    def resume_at(self, step: int) -> None:
-        """Leave out the steps of the next epoch that were done before an interruption."""
-        self._first_step = step
+    def resume_at(self, epoch: int, step: int) -> None:
+        """Begin the next pass here, whatever the epoch set; passes after it are whole again."""
+        self._resume = (epoch, step) if step < self._steps else (epoch + 1, 0)
 
     def __len__(self) -> int:
         return self._steps
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        first, self._first_step = self._first_step, 0
-        return iter([(self._epoch, step) for step in range(first, self._steps)])
+        epoch, first_step = self._resume or (self._epoch, 0)
+        self._resume = None
+        return iter([(epoch, step) for step in range(first_step, self._steps)])
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -234,15 +237,15 @@ class EpisodeDataModule(pl.LightningDataModule):
         return dtype
 
     def state_dict(self) -> dict[str, int]:
-        """How far the epoch is: the steps whose batches were processed."""
+        """The place of the next step: epochs done, and steps done of the epoch under way."""
         assert self.trainer is not None
-        current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"processed": current.processed}
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"epoch": epochs.processed, "step": batches.processed if epochs.started > epochs.processed else 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Go on within the epoch. A checkpoint taken at the very end of one starts the next from its first step."""
-        if state_dict["processed"] < self._episodes.steps:
-            self._order.resume_at(state_dict["processed"])
+        """Go on from there."""
+        self._order.resume_at(state_dict["epoch"], state_dict["step"])
 
 
 def _as_it_is(rows: Any) -> Any:

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from memlab.datamodule import Episode, EpisodeDataModule, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
+from memlab.datasets import digits
+from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport
+
+N, B = 53, 8
+ROWS = torch.arange(100, 100 + N)
+LABELS = torch.arange(N) % 4
+
+
+def episodes(*, seed: int = 0, support: SupportSampler | None = None) -> EpisodeDataset:
+    return EpisodeDataset(rows=ROWS, labels=LABELS, batch_size=B, support=support or UniformSupport(size=20), seed=seed)
+
+
+def epoch_of(dataset: EpisodeDataset, epoch: int) -> list[EpisodeRows]:
+    return [dataset[epoch, step] for step in range(dataset.steps)]
+
+
+@pytest.mark.parametrize("support", [UniformSupport(size=20), BalancedSupport(size=20), AllSupport()])
+class TestEpisodes:
+    def test_an_epoch_asks_every_object_once_and_never_reads_the_batch_itself(self, support: SupportSampler) -> None:
+        for epoch in range(3):
+            found = epoch_of(episodes(support=support), epoch)
+            assert sorted(torch.cat([rows.query for rows in found]).tolist()) == ROWS.tolist()
+            for rows in found:
+                assert not set(rows.query.tolist()) & set(rows.support.tolist())
+                assert len(set(rows.support.tolist())) == len(rows.support)
+                assert set(rows.support.tolist()) <= set(ROWS.tolist())
+
+
+def test_every_step_of_every_epoch_and_seed_has_a_draw_of_its_own() -> None:
+    draws = {
+        tuple(rows.support.tolist()) for seed in range(2) for e in range(3) for rows in epoch_of(episodes(seed=seed), e)
+    }
+    assert len(draws) == 2 * 3 * episodes().steps
+    seeds = {rows.seed for seed in range(2) for e in range(3) for rows in epoch_of(episodes(seed=seed), e)}
+    assert len(seeds) == len(draws)
+
+
+def test_an_episode_depends_on_seed_epoch_and_step_alone() -> None:
+    first, second = episodes(), episodes()
+    epoch_of(second, 7)  # having drawn others before changes nothing
+    for a, b in zip(epoch_of(first, 2), reversed([second[2, s] for s in reversed(range(second.steps))]), strict=True):
+        assert torch.equal(a.query, b.query)
+        assert torch.equal(a.support, b.support)
+        assert a.seed == b.seed
+
+
+def test_order_starts_where_an_interrupted_epoch_stopped_and_the_next_epoch_at_its_start() -> None:
+    order = EpisodeOrder(5)
+    order.set_epoch(3)
+    order.resume_at(2, 2)
+    assert list(order) == [(2, 2), (2, 3), (2, 4)]
+    assert list(order) == [(3, step) for step in range(5)]
+    order.resume_at(2, 5)
+    assert list(order) == [(3, step) for step in range(5)]
+    assert len(order) == 5
+
+
+class Keeper(pl.LightningModule):
+    """A model that only keeps the batches it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.episodes: list[Episode] = []
+        self.queries: list[Queries] = []
+        self.dropped: list[Tensor] = []
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        self.episodes.append(batch)
+        self.dropped.append(torch.nn.functional.dropout(torch.ones(20), 0.5))
+        return self.weight * 0.0
+
+    def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.queries.append(batch)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(**words: Any) -> Keeper:
+    datamodule = EpisodeDataModule(
+        **{
+            "data": digits(test_fraction=0.2, split_seed=0),
+            "support": UniformSupport(size=40),
+            "batch_size": 500,
+            "eval_batch_size": 100,
+            "validation_fraction": 0.1,
+            "split_seed": 0,
+            "seed": 3,
+            "num_workers": 0,
+            "location": "device",
+            **words,
+        }
+    )
+    keeper = Keeper()
+    pl.Trainer(
+        max_epochs=2,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    ).fit(keeper, datamodule=datamodule)
+    return keeper
+
+
+def test_workers_and_location_change_nothing() -> None:
+    plain = fitted()
+    for other in (fitted(num_workers=2), fitted(location="host")):
+        for a, b in zip(plain.episodes, other.episodes, strict=True):
+            assert torch.equal(a.inputs, b.inputs)
+            assert torch.equal(a.labels, b.labels)
+            assert torch.equal(a.support.ids, b.support.ids)
+            assert torch.equal(a.support.inputs(), b.support.inputs())
+        assert all(torch.equal(a, b) for a, b in zip(plain.dropped, other.dropped, strict=True))
+
+
+def test_epochs_differ_in_order_and_in_draws() -> None:
+    keeper = fitted()
+    first, second = keeper.episodes[0], keeper.episodes[3]
+    assert not torch.equal(first.labels, second.labels)
+    assert not torch.equal(first.support.ids, second.support.ids)
+    assert not torch.equal(keeper.dropped[0], keeper.dropped[3])
+
+
+def test_support_stays_rows_of_one_uint8_store_until_a_chunk_is_asked_for() -> None:
+    support = fitted().episodes[0].support
+    assert support.store.inputs.dtype is torch.uint8
+    assert len(support.store) == 1797
+    chunk = support.inputs(slice(5, 9))
+    assert chunk.shape == (4, 1, 8, 8)
+    assert chunk.dtype is torch.float32
+    tensors = [value for value in vars(support).values() if isinstance(value, torch.Tensor)]
+    assert all(tensor.shape == (40,) for tensor in tensors)
+
+
+def test_validation_and_test_objects_are_each_asked_once_and_are_never_in_a_support() -> None:
+    keeper = fitted()
+    held_out = torch.cat([batch.ids for batch in keeper.queries])
+    assert len(held_out) == 2 * (144 + 360)
+    assert len(held_out.unique()) == 144 + 360
+    assert not set(held_out.tolist()) & {i for e in keeper.episodes for i in e.support.ids.tolist()}
+
+
+def test_split_is_the_same_for_every_seed() -> None:
+    first, second = fitted(seed=1), fitted(seed=2)
+    for a, b in zip(first.queries, second.queries, strict=True):
+        assert torch.equal(a.ids, b.ids)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"batch_size": 0}, "batch_size=0: must be a whole number of at least 1"),
+        ({"batch_size": 1293}, "batch_size=1293: must be below 1293"),
+        ({"eval_batch_size": "abc"}, "eval_batch_size=abc"),
+        ({"validation_fraction": 1}, "validation_fraction=1: must be a number above 0 and below 1"),
+        ({"validation_fraction": 0.0001}, "held-out share 0.0001"),
+        ({"num_workers": -1}, "num_workers=-1: must be a whole number of at least 0"),
+        ({"location": "disk"}, "location=disk: must be one of device, host"),
+        ({"split_seed": -1}, "split_seed=-1"),
+        ({"support": UniformSupport(size=1000)}, "support.size=1000: must be at most 793"),
+    ],
+)
+def test_refuses_what_does_not_fit(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fitted(**words)

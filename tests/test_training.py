@@ -1,0 +1,136 @@
+"""What training as a whole promises: exact repetition and resumption, full = chunked, a clear stop, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.conftest import REPOSITORY, SMOKE, Outcome
+
+QUIET = ("trainer.enable_progress_bar=false", "evidence.objects=2")
+STEPS = 21  # of an epoch on digits in batches of 64
+
+
+def weights(folder: Path, name: str = "last.ckpt") -> dict[str, Tensor]:
+    state: dict[str, Tensor] = torch.load(folder / "checkpoints" / name, weights_only=True)["state_dict"]
+    return state
+
+
+def assert_equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+WITH_DROPOUT = ("encoder=mlp", "encoder.dropout=0.3", "scheduler=constant", "memory=chunked", "memory.chunk_size=200")
+
+
+class TestResume:
+    @pytest.fixture
+    def straight(self, command: Callable[..., Outcome]) -> dict[str, Tensor]:
+        outcome = command(*QUIET, *WITH_DROPOUT, "trainer.max_epochs=3", "hydra.run.dir=straight")
+        assert outcome.status == 0, outcome.err
+        return weights(outcome.folder / "straight")
+
+    def test_between_epochs_is_exact(self, straight: dict[str, Tensor], command: Callable[..., Outcome]) -> None:
+        words = (*QUIET, *WITH_DROPOUT)
+        command(*words, "trainer.max_epochs=2", "hydra.run.dir=first")
+        outcome = command(
+            *words, "trainer.max_epochs=3", "ckpt_path=first/checkpoints/last.ckpt", "hydra.run.dir=second"
+        )
+        assert outcome.status == 0, outcome.err
+        assert_equal(weights(outcome.folder / "second"), straight)
+        assert (outcome.folder / "second" / "checkpoints" / "best.ckpt").is_file()
+        results = json.loads((outcome.folder / "second" / "results.json").read_text())
+        assert results["epochs"] == 3
+
+    def test_within_an_epoch_is_exact(self, straight: dict[str, Tensor], command: Callable[..., Outcome]) -> None:
+        words = (*QUIET, *WITH_DROPOUT)
+        stop = ("+trainer.val_check_interval=8", f"+trainer.max_steps={STEPS + 8}")  # a checkpoint at step 8 of 21
+        command(*words, *stop, "trainer.max_epochs=3", "hydra.run.dir=first")
+        cut = torch.load("first/checkpoints/last.ckpt", weights_only=True)
+        assert cut["global_step"] == STEPS + 8
+        outcome = command(
+            *words, "trainer.max_epochs=3", "ckpt_path=first/checkpoints/last.ckpt", "hydra.run.dir=second"
+        )
+        assert outcome.status == 0, outcome.err
+        assert_equal(weights(outcome.folder / "second"), straight)
+
+
+def test_the_same_seed_repeats_exactly_and_another_does_not(command: Callable[..., Outcome]) -> None:
+    for run in ("first", "second"):
+        command(*SMOKE, f"hydra.run.dir={run}")
+    outcome = command(*SMOKE, "seed=1", "hydra.run.dir=third")
+    first, second, third = (weights(outcome.folder / run) for run in ("first", "second", "third"))
+    assert_equal(first, second)
+    assert not all(torch.equal(first[name], third[name]) for name in first)
+
+
+def test_full_and_chunked_end_with_the_same_weights(command: Callable[..., Outcome]) -> None:
+    words = (*QUIET, "trainer.precision=64-true", "trainer.max_epochs=1", "augmentation=none")
+    command(*words, "memory=full", "hydra.run.dir=full")
+    outcome = command(*words, "memory=chunked", "memory.chunk_size=130", "hydra.run.dir=chunked")
+    full, chunked = weights(outcome.folder / "full"), weights(outcome.folder / "chunked")
+    assert all((full[name] - chunked[name]).norm() <= 1e-10 * full[name].norm() for name in full)
+
+
+def test_learns_digits(command: Callable[..., Outcome]) -> None:
+    outcome = command(*QUIET, "trainer.max_epochs=6")
+    results = json.loads((outcome.run_folders[0] / "results.json").read_text())
+    assert results["test/accuracy"] > 0.94
+    assert results["test/nll"] < 0.25
+    assert results["knn_pixels/accuracy"] > 0.97
+
+
+def test_nan_loss_stops_with_one_line_and_no_results(command: Callable[..., Outcome]) -> None:
+    outcome = command(*QUIET, "optimizer.lr=1e30")
+    assert outcome.status == 1
+    assert outcome.err.splitlines()[-1].startswith(
+        "error: train/loss=nan in epoch 1: must stay finite; lower optimizer.lr"
+    )
+    assert not (outcome.run_folders[0] / "results.json").exists()
+
+
+class TestRealProcess:
+    def start(self, folder: Path, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, str(REPOSITORY / "train.py"), *words],
+            cwd=folder,
+            env={**os.environ, "HYDRA_FULL_ERROR": ""},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def test_two_runs_started_at_once_have_folders_of_their_own(self, tmp_path: Path) -> None:
+        runs = [self.start(tmp_path, *SMOKE, f"seed={seed}") for seed in range(2)]
+        for run in runs:
+            _, err = run.communicate(timeout=120)
+            assert run.returncode == 0, err
+        found = [json.loads(file.read_text())["seed"] for file in tmp_path.glob("outputs/*/results.json")]
+        assert sorted(found) == [0, 1]
+
+    def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
+        run = self.start(tmp_path, *QUIET, "trainer.max_epochs=10000", "callbacks.early_stopping.patience=10000")
+        deadline = time.monotonic() + 90
+        while not list(tmp_path.glob("outputs/*/checkpoints/last.ckpt")):
+            assert time.monotonic() < deadline
+            assert run.poll() is None
+            time.sleep(0.2)
+        run.send_signal(signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+        assert run.returncode != 0
+        assert "Traceback" not in err
+        assert err.splitlines()[-1].startswith("error: interrupted")
+        (kept,) = tmp_path.glob("outputs/*/checkpoints/last.ckpt")
+        assert torch.load(kept, weights_only=True)["global_step"] > 0
+        assert str(kept.relative_to(tmp_path)) in err
