@@ -41,7 +41,7 @@ class SweepReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """See to it that a sweep none of whose jobs could be composed leaves nothing behind."""
-        atexit.register(_discard_if_jobless, Path(config.hydra.sweep.dir).absolute())
+        atexit.register(discard_if_jobless, Path(config.hydra.sweep.dir).absolute())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table and write it as ``sweep.csv``, and the heat map as ``heat_map.png``, into the sweep's folder.
@@ -70,6 +70,14 @@ def note_failure(folder: Path, *, overrides: Sequence[str], reason: str) -> None
     """Leave in the folder of a job why it failed, for the report at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE_FILE).write_text(json.dumps({"overrides": list(overrides), "reason": reason}, indent=2) + "\n")
+
+
+def discard_if_jobless(folder: Path) -> None:
+    """Take away a sweep's folder that holds nothing but what Hydra writes before the first job."""
+    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"multirun.yaml"}:
+        shutil.rmtree(folder)
+        if not any(folder.parent.iterdir()):
+            folder.parent.rmdir()
 
 
 def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
@@ -150,11 +158,3 @@ def _by_parameter(overrides: Sequence[str]) -> dict[str, str]:
 
 def _job_names(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit()]
-
-
-def _discard_if_jobless(folder: Path) -> None:
-    """Take away a sweep's folder that holds nothing but what Hydra writes before the first job."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"multirun.yaml"}:
-        shutil.rmtree(folder)
-        if not any(folder.parent.iterdir()):
-            folder.parent.rmdir()

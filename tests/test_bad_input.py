@@ -1,0 +1,185 @@
+"""Every mistake a user can make gets one line that names parameter, value and rule, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlab import command_line
+from memlab.sweep import discard_if_jobless
+from tests.conftest import SMOKE, Outcome
+from tests.idx_files import write_idx
+
+BAD_NUMBERS = ["0", "-5", "1.5", "abc"]
+WHOLE = "must be a whole number of at least 1"
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "unknown option": (["encoder=cnov"], "encoder=cnov: must be one of conv, identity, linear, mlp"),
+    "unknown experiment": (["experiment=none"], "experiment=none: must be one of mnist_conv, mnist_linear"),
+    "unknown group": (["encodr=conv"], "encodr=conv: there is no such parameter or group .*did you mean encoder?"),
+    "misspelt key": (["suport.size=10"], "suport.size=10: there is no such parameter .*did you mean support.size?"),
+    "added key": (["+sizes=10"], "sizes: there is no such parameter or group"),
+    "knob of another option": (["memory.chunk_size=10"], "memory.chunk_size=10: there is no such parameter"),
+    "size of a support that has none": (["support=all", "support.size=10"], "support.size=10: there is no such"),
+    "no value": (["encoder"], "Error parsing override 'encoder'"),
+    **{
+        f"chunk size {v}": (["memory=chunked", f"memory.chunk_size={v}"], f"memory.chunk_size={v}: {WHOLE}")
+        for v in BAD_NUMBERS
+    },
+    **{f"M {v}": ([f"support.size={v}"], f"support.size={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"k {v}": ([f"knn_pixels.k={v}"], f"knn_pixels.k={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"evidence k {v}": ([f"evidence.k={v}"], f"evidence.k={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"epochs {v}": ([f"trainer.max_epochs={v}"], f"trainer.max_epochs={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"batch {v}": ([f"datamodule.batch_size={v}"], f"datamodule.batch_size={v}: {WHOLE}") for v in BAD_NUMBERS},
+    "M above what is left": (["support.size=1230"], "support.size=1230: must be at most 1229"),
+    "k above the training set": (["knn_pixels.k=1294"], "knn_pixels.k=1294: must be at most 1293"),
+    "evidence above the memory": (["evidence.k=1294"], "evidence.k=1294: must be at most 1293"),
+    "batch that leaves nothing": (
+        ["datamodule.batch_size=1293", "support=all"],
+        "datamodule.batch_size=1293: must be below 1293",
+    ),
+    "filter above the image": (["encoder.kernel_size=9"], "encoder.kernel_size=9: must be at most 8"),
+    "scale": (["similarity.scale=-1"], "similarity.scale=-1: must be a number above 0"),
+    "dropout": (["encoder=mlp", "encoder.dropout=1"], "encoder.dropout=1: must be a number of at least 0 and below 1"),
+    "learning rate in words": (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
+    "learning rate below 0": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    "seed": (["seed=-1"], "seed=-1: must be a whole number of at least 0"),
+    "monitor": (["monitor=test/accuracy"], "monitor=test/accuracy: must be one of validation/nll, "),
+    "precision": (["trainer.precision=8"], "trainer: Precision 8 is invalid. Allowed precision values"),
+    "half precision on a CPU": (
+        ["trainer=cpu", "trainer.precision=16-mixed"],
+        "trainer.precision=16-mixed: needs a GPU",
+    ),
+    "devices": (["trainer.devices=2"], "trainer.devices=2: must be 1"),
+    "accelerator": (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: must be one of auto, cpu, gpu"),
+    "clipping": (["trainer.gradient_clip_val=0"], "trainer.gradient_clip_val=0: must be a number above 0"),
+    "nothing to train": (
+        ["encoder=identity", "similarity.learn_scale=false"],
+        "similarity.learn_scale=False: must be true",
+    ),
+    "compile": (["compile=maybe"], "compile=maybe: must be true or false"),
+    "checkpoint missing": (["ckpt_path=none.ckpt"], "ckpt_path=none.ckpt: no such file"),
+    "data root missing": (["data=mnist", "data.root=none", "data.download=false"], "data.root=none: lacks "),
+    "output folder is a file": (["hydra.run.dir=file/run"], "file/run: Not a directory"),
+    "output folder has files": (["hydra.run.dir=folder"], "hydra.run.dir=.*folder: must be a new or an empty folder"),
+}
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").write_text("kept")
+
+
+def assert_one_line(outcome: Outcome, message: str) -> None:
+    assert outcome.status == 1
+    assert outcome.out == ""
+    (line,) = outcome.err.splitlines()
+    pattern = f"error: {message}".replace("?", r"\?")
+    assert re.match(pattern, line), f"{line!r} does not begin as {pattern!r}"
+
+
+def assert_nothing_left(outcome: Outcome) -> None:
+    left = {str(path.relative_to(outcome.folder)) for path in outcome.folder.rglob("*")}
+    assert left == {"file", "folder", "folder/precious"}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_one_line_and_nothing_left(mistake: str, command: Callable[..., Outcome]) -> None:
+    words, message = MISTAKES[mistake]
+    outcome = command(*words)
+    assert_one_line(outcome, message)
+    assert_nothing_left(outcome)
+
+
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="there is a GPU")
+def test_gpu_where_there_is_none(command: Callable[..., Outcome]) -> None:
+    outcome = command("trainer=gpu")
+    assert_one_line(outcome, "trainer.accelerator=gpu: this machine has none; must be auto or cpu here")
+    assert_nothing_left(outcome)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_output_folder_that_cannot_be_written(command: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "folder").chmod(0o500)
+    outcome = command("hydra.run.dir=folder/run")
+    assert_one_line(outcome, "folder/run: Permission denied")
+
+
+def test_truncated_data(command: Callable[..., Outcome], tmp_path: Path) -> None:
+    raw = write_idx(tmp_path / "folder")
+    (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0")
+    outcome = command("data=mnist", "data.root=folder")
+    assert_one_line(outcome, "data.root=folder: cannot read folder/MNIST/raw, a file there is truncated")
+    assert not (outcome.folder / "outputs").exists()
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def checkpoint(self, command: Callable[..., Outcome]) -> Path:
+        return command(*SMOKE, "hydra.run.dir=run").folder / "run" / "checkpoints" / "last.ckpt"
+
+    def refused(self, command: Callable[..., Outcome], path: Path, message: str, *words: str) -> None:
+        outcome = command(f"ckpt_path={path}", *words)
+        assert_one_line(outcome, f"ckpt_path={path}: {message}")
+        assert not (outcome.folder / "outputs").exists()
+
+    @pytest.mark.parametrize("size", [0, 100, 20000])
+    def test_truncated(self, checkpoint: Path, command: Callable[..., Outcome], size: int) -> None:
+        checkpoint.write_bytes(checkpoint.read_bytes()[:size])
+        self.refused(command, checkpoint, "truncated, damaged or not a checkpoint")
+
+    def test_something_else(self, command: Callable[..., Outcome], tmp_path: Path) -> None:
+        torch.save({"weights": torch.zeros(3)}, tmp_path / "folder" / "other.ckpt")
+        self.refused(command, tmp_path / "folder" / "other.ckpt", "not a checkpoint of memlab")
+
+    def test_of_another_encoder(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
+        self.refused(
+            command, checkpoint, "holds the encoder Conv, and the model has MLP; must be the same", "encoder=mlp"
+        )
+
+    def test_of_another_size(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
+        message = r"has encoder.projection.bias of shape \(64,\), and the model \(32,\); must be the same"
+        self.refused(command, checkpoint, message, "encoder.embedding_size=32")
+
+    def test_of_other_classes(self, checkpoint: Path, command: Callable[..., Outcome], tmp_path: Path) -> None:
+        write_idx(tmp_path / "clothes", folder="FashionMNIST")
+        message = r"was trained on the classes 0, 1, 2, 3, 4, ... \(10\), and the data has T-shirt/top, "
+        words = ("data=fashion_mnist", "data.root=clothes", "support.size=50")
+        self.refused(command, checkpoint, message, *words)
+
+    def test_of_a_run_that_is_as_long_already(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
+        outcome = command(f"ckpt_path={checkpoint}", "trainer.max_epochs=1")
+        assert_one_line(
+            outcome, "trainer.max_epochs=1: must be above 1, the epochs that .*last.ckpt has behind it already"
+        )
+
+
+class TestSweep:
+    def test_mistake_in_all_jobs_is_one_line_and_leaves_nothing(self, command: Callable[..., Outcome]) -> None:
+        outcome = command("-m", "encoder=cnov,conv")
+        assert_one_line(outcome, "encoder=cnov: must be one of conv, identity, linear, mlp")
+        for folder in outcome.run_folders:  # as at the exit of the process
+            discard_if_jobless(folder)
+        assert_nothing_left(outcome)
+
+    def test_mistake_in_one_job_costs_that_job_alone(self, command: Callable[..., Outcome]) -> None:
+        outcome = command("-m", "support.size=0,100", *SMOKE)
+        assert outcome.status == 1
+        assert "job 0 failed: support.size=0: must be a whole number of at least 1" in outcome.out
+        (sweep,) = outcome.run_folders
+        assert (sweep / "1" / "results.json").is_file()
+        assert [file.name for file in (sweep / "0").iterdir()] == ["failed.json"]
+
+
+def test_traceback_is_shown_on_request(command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command_line, "SHOW_TRACEBACKS", True)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(command_line.UserError, match=r"support\.size=0"):
+        command("support.size=0")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from memlab.evidence import Evidence
+from memlab.figures import choose_objects, draw_evidence, read_curves
+from memlab.module import Prediction
+from memlab.objects import ObjectStore
+
+
+def prediction(confidences: list[float], right: list[bool]) -> Prediction:
+    """Two classes; every query answers class 0, which is right or not."""
+    mass = torch.tensor([[c, 1 - c] for c in confidences])
+    n = len(confidences)
+    evidence = Evidence(torch.zeros(n, 3, dtype=torch.int64), torch.zeros(n, 3, dtype=torch.int64), torch.rand(n, 3))
+    return Prediction(torch.arange(n), torch.tensor([0 if r else 1 for r in right]), mass.log(), evidence)
+
+
+def test_mistakes_come_first_surest_first_then_right_answers_least_sure_first() -> None:
+    found = prediction([0.9, 0.6, 0.8, 0.7, 0.95], [True, False, False, True, True])
+    assert choose_objects(found, objects=5).tolist() == [2, 1, 3, 0, 4]
+    assert choose_objects(found, objects=4).tolist() == [2, 1, 3, 0]
+
+
+def test_mistakes_take_half_of_the_rows_unless_there_are_too_few_right_answers() -> None:
+    found = prediction([0.9, 0.8, 0.7, 0.6, 0.95, 0.55], [False, False, False, False, True, True])
+    assert choose_objects(found, objects=4).tolist() == [0, 1, 5, 4]
+    assert choose_objects(found, objects=6).tolist() == [0, 1, 2, 3, 5, 4]
+    assert choose_objects(found, objects=100).tolist() == [0, 1, 2, 3, 5, 4]
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (5,)])
+def test_evidence_of_images_and_of_vectors_can_be_drawn(shape: tuple[int, ...], tmp_path: Path) -> None:
+    store = ObjectStore(inputs=torch.rand(4, *shape), labels=torch.tensor([0, 1, 0, 1]), class_names=("no", "yes"))
+    found = prediction([0.9, 0.6, 0.8, 0.7], [True, False, True, True])
+    draw_evidence(found, store, tmp_path / "evidence.png", title="a title", objects=3)
+    assert (tmp_path / "evidence.png").stat().st_size > 5000
+
+
+def test_curves_are_read_by_epoch_without_the_closing_test(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text(
+        "epoch,step,train/step_loss,train/accuracy,validation/accuracy,test/accuracy\n"
+        "0,9,1.5,,,\n"
+        "0,20,,,0.6,0.5\n"
+        "0,20,,0.4,,\n"
+        "1,41,,,0.8,0.7\n"
+        "1,41,,0.75,,\n"
+        "2,42,,,,0.7\n"
+    )
+    assert read_curves(metrics) == {
+        "train/accuracy": {1: 0.4, 2: 0.75},
+        "validation/accuracy": {1: 0.6, 2: 0.8},
+        "test/accuracy": {1: 0.5, 2: 0.7},
+    }

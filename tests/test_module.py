@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from memlab import functional
+from memlab.datamodule import EpisodeDataModule
+from memlab.datasets import LabelledData
+from memlab.encoders import Identity, Linear
+from memlab.memory import FullMemory
+from memlab.module import MemoryClassifier, Prediction
+from memlab.objects import ObjectStore
+from memlab.similarity import Dot, Euclidean
+from memlab.support import UniformSupport
+
+N, C = 60, 3
+SCHEDULER = {"scheduler": partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)}
+
+
+def data() -> LabelledData:
+    """Three well separated clouds in the plane; 60 points to train on and 12 to test on."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(N + 12) % C
+    centres = torch.tensor([[0.0, 4.0], [4.0, 0.0], [-4.0, -4.0]])
+    store = ObjectStore(
+        inputs=centres[labels] + torch.randn(N + 12, 2, generator=generator),
+        labels=labels,
+        class_names=("up", "right", "down"),
+    )
+    return LabelledData("clouds", store, torch.arange(N), torch.arange(N, N + 12))
+
+
+def datamodule() -> EpisodeDataModule:
+    words: dict[str, Any] = {"split_seed": 0, "seed": 0, "num_workers": 0, "location": "device"}
+    return EpisodeDataModule(
+        data=data(), support=UniformSupport(size=20), batch_size=10, eval_batch_size=5, validation_fraction=0.2, **words
+    )
+
+
+def classifier(**words: Any) -> MemoryClassifier:
+    return MemoryClassifier(
+        **{
+            "encoder": Linear(input_shape=(2,), embedding_size=2),
+            "memory": FullMemory(similarity=Euclidean(learn_scale=True)),
+            "class_names": ("up", "right", "down"),
+            "optimizer": partial(torch.optim.Adam, lr=0.01),
+            "scheduler": SCHEDULER,
+            "evidence_k": 4,
+            **words,
+        }
+    )
+
+
+def trainer(epochs: int = 1) -> pl.Trainer:
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def test_measures_with_the_whole_training_set_as_memory_and_no_other_object() -> None:
+    model, module = classifier(), datamodule()
+    (measured,) = trainer().test(model, datamodule=module, verbose=False)
+    with torch.no_grad():
+        query, keys = (
+            model.encoder(module.store.take(rows, dtype=torch.float32))
+            for rows in (module.test_rows, module.train_rows)
+        )
+        weights = model.memory.similarity(query, keys).softmax(dim=1)
+        labels = module.store.labels[module.train_rows]
+        mass = torch.stack([weights[:, labels == c].sum(dim=1) for c in range(C)], dim=1)
+    truth = module.store.labels[module.test_rows]
+    assert measured["test/accuracy"] == pytest.approx((mass.argmax(1) == truth).float().mean().item())
+    assert measured["test/nll"] == pytest.approx(-mass.gather(1, truth[:, None]).log().mean().item(), rel=1e-5)
+    confidence, answer = mass.max(dim=1)
+    bins = (confidence * 15).long().clamp(max=14)
+    gaps = [
+        (bins == b).float().mean() * (confidence[bins == b].mean() - (answer == truth)[bins == b].float().mean()).abs()
+        for b in bins.unique()
+    ]
+    assert measured["test/ece"] == pytest.approx(float(sum(gaps)), abs=1e-5)
+
+
+def test_prediction_tells_class_mass_and_evidence() -> None:
+    model, module = classifier(), datamodule()
+    parts: Any = trainer().predict(model, datamodule=module)
+    found = Prediction.join(parts)
+    assert torch.equal(found.ids, module.test_rows)
+    torch.testing.assert_close(found.log_probs.exp().sum(dim=1), torch.ones(12))
+    assert found.evidence.weights.shape == (12, 4)
+    assert set(found.evidence.ids.flatten().tolist()) <= set(module.train_rows.tolist())
+
+
+def test_share_of_queries_whose_class_was_absent_is_logged() -> None:
+    model, module, fitting = classifier(), datamodule(), trainer()
+    rates: list[bool] = []
+    step = model.training_step
+
+    def watched(batch: Any, batch_idx: int) -> Any:
+        present = set(batch.support.labels.tolist())
+        rates.extend(label not in present for label in batch.labels.tolist())
+        return step(batch, batch_idx)
+
+    module._episodes._support = UniformSupport(size=2)
+    model.training_step = watched  # type: ignore[method-assign]
+    fitting.fit(model, datamodule=module)
+    assert 0.2 < sum(rates) / len(rates) < 0.8
+    assert float(fitting.callback_metrics["train/absent_class_rate"]) == pytest.approx(sum(rates) / len(rates))
+    assert fitting.callback_metrics["train/loss"].isfinite()
+
+
+def test_training_lowers_the_loss_of_the_definition() -> None:
+    model, module = classifier(), datamodule()
+
+    def loss() -> float:
+        with torch.no_grad():
+            x = module.store.take(module.train_rows, dtype=torch.float32)
+            u, labels, ids = model.encoder(x), module.store.labels[module.train_rows], torch.arange(len(x))
+            scores = functional.exclude_rows(model.memory.similarity(u, u), ids, ids)
+            return float(functional.nll(functional.class_scores(scores, labels, C), labels).mean())
+
+    before = loss()
+    trainer(epochs=10).fit(model, datamodule=module)
+    assert loss() < 0.7 * before
+
+
+def test_nothing_to_train_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"similarity\.learn_scale=False: must be true"):
+        classifier(encoder=Identity(input_shape=(2,)), memory=FullMemory(similarity=Dot()))
+
+
+@pytest.mark.parametrize(("words", "message"), [({"lr": "fast"}, "lr=fast"), ({"lr": -1.0}, "Invalid learning rate")])
+def test_bad_optimizer_arguments_are_refused_at_once(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classifier(optimizer=partial(torch.optim.Adam, **words))

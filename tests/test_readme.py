@@ -1,0 +1,81 @@
+"""README tells the truth: its commands run, its tables are complete, and CI runs its first two commands as written."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY, SMOKE, Outcome
+from tests.idx_files import write_idx
+
+README = (REPOSITORY / "README.md").read_text()
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
+TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
+
+
+def test_first_two_commands_are_the_ones_that_ci_runs() -> None:
+    assert COMMANDS[0] == "pip install -e . && python train.py"
+    assert COMMANDS[1] == 'pip install -e ".[dev]" && pytest'
+    steps = re.findall(r"^step '(.*)'$", (REPOSITORY / ".ci" / "run").read_text(), re.M)
+    assert steps == [*COMMANDS[:2], "ruff check", "ruff format --check", "mypy", "lint-imports"]
+    for tool in steps[2:]:
+        assert f"`{tool}`" in README.replace("\n", " ")
+
+
+@pytest.mark.parametrize("text", TRAINING)
+def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
+    write_idx(tmp_path / "data")
+    if "outputs/RUN" in text:
+        outcome = command(*SMOKE, "hydra.run.dir=outputs/RUN")
+    words = [*text.split()[2:], *SMOKE]
+    if "data=mnist" in text:
+        words += ["support.size=50"]  # the file above has 200 images
+    if "trainer.max_epochs" in text:
+        words = [word for word in words if word != "trainer=smoke"]
+        words = ["trainer.max_epochs=2" if word.startswith("trainer.max_epochs") else word for word in words]
+    outcome = command(*words)
+    assert outcome.status == 0, outcome.err
+
+
+def test_every_option_stands_in_the_table_of_groups() -> None:
+    groups = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.M))
+    for folder in (REPOSITORY / "conf").iterdir():
+        if folder.is_dir() and folder.name not in {"hydra", "callbacks"}:
+            for option in folder.glob("*.yaml"):
+                assert f"`{option.stem}`" in groups[folder.name]
+
+
+def test_every_module_stands_in_the_tree() -> None:
+    tree = README[README.index("## The tree") :]
+    for module in (REPOSITORY / "memlab").glob("[a-z]*.py"):
+        assert module.name in tree, module.name
+
+
+def test_parameters_named_in_readme_exist(command: Callable[..., Outcome]) -> None:
+    named = sorted(set(re.findall(r"`((?:trainer|callbacks|datamodule)\.[\w.]+=\S+)`", README)))
+    assert len(named) >= 5
+    words = [word for word in named if "16-mixed" not in word]
+    assert command(*SMOKE, *words).status == 0
+
+
+def test_python_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["log_probs"].shape == (4, 10)  # type: ignore[attr-defined]
+
+
+def test_help_lists_every_group_and_five_useful_commands() -> None:
+    run = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), "--help"], capture_output=True, text=True, check=True
+    )
+    for folder in (REPOSITORY / "conf").iterdir():
+        if folder.is_dir() and folder.name != "hydra":
+            options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            assert f"{folder.name}: {options}" in run.stdout
+    assert len(re.findall(r"^python train\.py", run.stdout, re.M)) == 5
