@@ -225,6 +225,7 @@ def command() -> None:
     # Lightning's remarks on how a DataLoader is built and on deprecated parts of torch do not concern the user.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `EpisodeOrder` is
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")  # `prepare` saw that it was empty
     with command_line.exit_on_mistakes(known=default_config):
         main()

@@ -1,15 +1,61 @@
-"""Whether a checkpoint can be gone on from, told before anything is trained or written."""
+"""Checkpoints: which are kept, and whether one can be gone on from, told before anything is trained or written."""
 
 from __future__ import annotations
 
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from memlab.module import MemoryClassifier
+
+
+class BestAndLast(ModelCheckpoint):
+    """Keeps ``best.ckpt`` and ``last.ckpt``; a run that goes on from a checkpoint takes the best so far along.
+
+    Lightning's callback forgets it when the folder is another one.
+
+    Args:
+        dirpath: folder of the checkpoints.
+        monitor: logged figure that tells which is best.
+        mode: ``min`` or ``max``, the end of it that is best.
+    """
+
+    def __init__(self, *, dirpath: str, monitor: str, mode: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            save_last=True,
+            save_on_exception=True,
+            enable_version_counter=False,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best checkpoint of the run gone on from, if it still exists."""
+        assert self.dirpath is not None
+        before, best = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
+        if before.absolute() == best.absolute():
+            super().load_state_dict(state_dict)
+        elif before.is_file():
+            self._take_along(before, best, state_dict)
+
+    def _take_along(self, before: Path, best: Path, state_dict: dict[str, Any]) -> None:
+        best.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(before, best)
+        here = {
+            "dirpath": self.dirpath,
+            "best_model_path": str(best),
+            "kth_best_model_path": str(best),
+            "best_k_models": {str(best): state_dict["best_model_score"]},
+            "last_model_path": "",
+        }
+        super().load_state_dict({**state_dict, **here})
 
 
 def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> None:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
 
@@ -128,6 +128,15 @@ class MemoryClassifier(pl.LightningModule):
                 f"train/loss={float(loss)} in epoch {self.current_epoch + 1}: must stay finite; lower optimizer.lr or"
                 " clip with trainer.gradient_clip_val"
             )
+
+    def on_train_start(self) -> None:
+        """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if isinstance(scheduler, LambdaLR):
+                groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+                for group, first_rate, factor in groups:
+                    group["lr"] = first_rate * factor(scheduler.last_epoch)
 
     def on_validation_epoch_start(self) -> None:
         """Encode the whole training set, once for all evaluation batches."""

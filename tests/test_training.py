@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from memlab.schedules import cosine
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 
 QUIET = ("trainer.enable_progress_bar=false", "evidence.objects=2")
@@ -52,6 +54,9 @@ class TestResume:
         assert (outcome.folder / "second" / "checkpoints" / "best.ckpt").is_file()
         results = json.loads((outcome.folder / "second" / "results.json").read_text())
         assert results["epochs"] == 3
+        before = json.loads((outcome.folder / "straight" / "results.json").read_text())
+        assert results["best_epoch"] == before["best_epoch"]
+        assert_equal(weights(outcome.folder / "second", "best.ckpt"), weights(outcome.folder / "straight", "best.ckpt"))
 
     def test_within_an_epoch_is_exact(self, straight: dict[str, Tensor], command: Callable[..., Outcome]) -> None:
         words = (*QUIET, *WITH_DROPOUT)
@@ -64,6 +69,36 @@ class TestResume:
         )
         assert outcome.status == 0, outcome.err
         assert_equal(weights(outcome.folder / "second"), straight)
+
+    def test_for_longer_than_planned_follows_the_schedule_of_the_longer_run(
+        self, command: Callable[..., Outcome]
+    ) -> None:
+        command(*QUIET, "encoder=linear", "trainer.max_epochs=2", "hydra.run.dir=first")
+        outcome = command(
+            *QUIET,
+            "encoder=linear",
+            "trainer.max_epochs=4",
+            "ckpt_path=first/checkpoints/last.ckpt",
+            "hydra.run.dir=second",
+        )
+        rows = list(csv.DictReader((outcome.folder / "second" / "metrics.csv").open()))
+        rates = [float(row["lr-AdamW"]) for row in rows if row["lr-AdamW"]]
+        assert rates == pytest.approx([0.003 * cosine(epoch, epochs=4) for epoch in (2, 3)])
+
+    def test_keeps_the_best_so_far_when_nothing_better_comes(
+        self, command: Callable[..., Outcome], tmp_path: Path
+    ) -> None:
+        command(*SMOKE, "hydra.run.dir=first")
+        path = tmp_path / "first" / "checkpoints" / "last.ckpt"
+        checkpoint = torch.load(path, weights_only=True)
+        (kept,) = [state for name, state in checkpoint["callbacks"].items() if name.startswith("BestAndLast")]
+        kept["best_model_score"] = torch.tensor(-1.0)  # better than any to come
+        torch.save(checkpoint, path)
+        command(*SMOKE, "trainer.max_epochs=2", f"ckpt_path={path}", "hydra.run.dir=second")
+        results = json.loads((tmp_path / "second" / "results.json").read_text())
+        assert (results["epochs"], results["best_epoch"]) == (2, 1)
+        best = weights(tmp_path / "second", "best.ckpt")
+        assert_equal(best, weights(tmp_path / "first", "best.ckpt"))
 
 
 def test_the_same_seed_repeats_exactly_and_another_does_not(command: Callable[..., Outcome]) -> None:
