@@ -73,13 +73,13 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
     """
     rows = choose_objects(prediction, objects=objects).tolist()
     k = prediction.evidence.ids.shape[1]
-    figure = Figure(figsize=(1.05 * k + 2.9, 1.28 * len(rows) + 1.0), layout="constrained")
+    figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
     figure.suptitle(
         f"{title}\nleft: a test object and the answer; right: the training objects that weighed most,\n"
         "each with its class and its share of all weight (blue: of the true class, orange: of another)",
         fontsize=9,
     )
-    grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.6, *[1] * k])
+    grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.25, *[1] * k])
     for axes_row, row in zip(grid, rows, strict=True):
         _draw_answer(axes_row[0], axes_row[1], prediction, row, store)
         truth = int(prediction.labels[row])
@@ -106,7 +106,7 @@ def _draw_answer(picture: Axes, words: Axes, prediction: Prediction, row: int, s
     words.axis("off")
     verdict = "right" if truth == answer else "MISTAKE"
     sure = float(prediction.log_probs[row, answer].exp())
-    text = f"{verdict}\nanswer {store.class_names[answer]} ({sure:.0%})\ntruth {store.class_names[truth]}"
+    text = f"{verdict}\nanswer {store.class_names[answer]} ({sure:.1%})\ntruth {store.class_names[truth]}"
     words.text(0, 0.5, text, va="center", fontsize=8, color="black" if truth == answer else "firebrick")
 
 

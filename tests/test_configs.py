@@ -6,10 +6,11 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
-import yaml
+from omegaconf import OmegaConf
 
 from memlab.results import PACKAGES
 from tests.conftest import REPOSITORY, SMOKE, Outcome
@@ -87,7 +88,7 @@ class TestRunFolder:
         self.check_metrics(folder)
         for picture in (folder / "figures").iterdir():
             assert matplotlib.image.imread(picture).std() > 0.05
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config: Any = OmegaConf.load(folder / "config.yaml")
         assert config["trainer"]["max_epochs"] == 3
         assert config["scheduler"]["scheduler"]["lr_lambda"]["epochs"] == 3
 
