@@ -140,7 +140,7 @@ def _write_csv(jobs: Sequence[Job], varied: Sequence[str], target: Path) -> None
 
 def _table(jobs: Sequence[Job], varied: Sequence[str]) -> Table:
     table = Table(title="sweep, best test accuracy first")
-    for heading in ["job", *varied, "test accuracy", "NLL, nats", "calibration error", "time"]:
+    for heading in ["job", *varied, "test accuracy", "NLL, nats", "ECE", "time"]:
         table.add_column(heading, justify="right", no_wrap=heading in varied)
     for job in jobs:
         values = [job.overrides.get(name, "") for name in varied]
