@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from memlab.argument_checks import check_choice, check_number, check_whole_number
+from memlab.allocator import RaiseMallocThresholds
+from memlab.argument_checks import check_choice, check_number, check_switch, check_whole_number
 
 ACCELERATORS = ["auto", "cpu", "gpu", "cuda", "mps"]
 
@@ -20,6 +22,8 @@ def make_trainer(
     max_epochs: int,
     accumulate_grad_batches: int,
     gradient_clip_val: float | None,
+    raise_malloc_thresholds: bool,
+    callbacks: Sequence[pl.Callback] = (),
     **others: Any,
 ) -> pl.Trainer:
     """Make a `pytorch_lightning.Trainer`.
@@ -31,6 +35,8 @@ def make_trainer(
         max_epochs: epochs to train for.
         accumulate_grad_batches: steps whose gradients are added up before the optimizer moves.
         gradient_clip_val: largest gradient norm, or None for no clipping.
+        raise_malloc_thresholds: on a CPU, let the C library keep freed memory (`memlab.allocator`).
+        callbacks: Lightning's callbacks.
         others: any other argument of Lightning's trainer.
 
     Raises:
@@ -46,8 +52,11 @@ def make_trainer(
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(accelerator, accelerator != "gpu" or any(available.values())):
         raise ValueError(f"accelerator={accelerator}: this machine has none; must be auto or cpu here")
-    if precision == "16-mixed" and (accelerator == "cpu" or not any(available.values())):
+    on_cpu = accelerator == "cpu" or not any(available.values())
+    if precision == "16-mixed" and on_cpu:
         raise ValueError("precision=16-mixed: needs a GPU; on a CPU it must be bf16-mixed, 32-true or 64-true")
+    if check_switch("raise_malloc_thresholds", raise_malloc_thresholds) and on_cpu:
+        callbacks = [RaiseMallocThresholds(), *callbacks]
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
@@ -55,5 +64,6 @@ def make_trainer(
         max_epochs=max_epochs,
         accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=gradient_clip_val,
+        callbacks=list(callbacks),
         **others,
     )
