@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import inf
 
 
 def check_whole_number(name: str, value: object, *, minimum: int = 1) -> int:
@@ -23,39 +24,36 @@ def check_whole_number(name: str, value: object, *, minimum: int = 1) -> int:
     return value
 
 
-def check_number(name: str, value: object, *, above: float, below: float = float("inf")) -> float:
-    """Return ``value`` as a float if it is a number strictly between ``above`` and ``below``.
+def check_number(name: str, value: object, *, above: float = -inf, at_least: float = -inf, below: float = inf) -> float:
+    """Return ``value`` as a float if it is a number within the limits.
+
+    Args:
+        name: the parameter.
+        value: what was given.
+        above: it must be larger.
+        at_least: it must be as large.
+        below: it must be smaller.
 
     Raises:
         ValueError: if it is not a number, not finite, or out of range.
 
     >>> check_number("scale", 0.5, above=0)
     0.5
+    >>> check_number("dropout", 1, at_least=0, below=1)
+    Traceback (most recent call last):
+    ...
+    ValueError: dropout=1: must be a number of at least 0 and below 1
     >>> check_number("scale", "big", above=0)
     Traceback (most recent call last):
     ...
     ValueError: scale=big: must be a number above 0
     """
     number = not isinstance(value, bool) and isinstance(value, int | float)
-    if not (number and above < value < below):  # type: ignore[operator]
-        limit = "" if below == float("inf") else f" and below {below:g}"
-        raise ValueError(f"{name}={value}: must be a number above {above:g}{limit}")
+    if not (number and above < value < below and value >= at_least):  # type: ignore[operator]
+        limits = [(above, "above"), (at_least, "of at least"), (below, "below")]
+        rule = " and ".join(f"{word} {limit:g}" for limit, word in limits if abs(limit) != inf)
+        raise ValueError(f"{name}={value}: must be a number {rule}")
     return float(value)  # type: ignore[arg-type]
-
-
-def check_fraction(name: str, value: object) -> float:
-    """Return ``value`` as a float if it is a number from 0 up to, and without, 1.
-
-    >>> check_fraction("dropout", 0)
-    0.0
-    >>> check_fraction("dropout", 1)
-    Traceback (most recent call last):
-    ...
-    ValueError: dropout=1: must be a number of at least 0 and below 1
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"{name}={value}: must be a number of at least 0 and below 1")
-    return float(value)
 
 
 def check_choice(name: str, value: object, allowed: Collection[str]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlab.argument_checks import check_fraction, check_number
+from memlab.argument_checks import check_number
 
 
 class RandomAffine(nn.Module):
@@ -28,9 +28,9 @@ class RandomAffine(nn.Module):
 
     def __init__(self, *, degrees: float = 10.0, translate: float = 0.1, scale: float = 0.1) -> None:
         super().__init__()
-        self.radians = math.radians(check_number("degrees", degrees, above=-1e-9, below=180))
-        self.translate = check_fraction("translate", translate)
-        self.log_scale = math.log1p(check_fraction("scale", scale))
+        self.radians = math.radians(check_number("degrees", degrees, at_least=0, below=180))
+        self.translate = check_number("translate", translate, at_least=0, below=1)
+        self.log_scale = math.log1p(check_number("scale", scale, at_least=0, below=1))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, height, width) to the same shape and type.

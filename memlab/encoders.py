@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from memlab.argument_checks import check_fraction, check_whole_number
+from memlab.argument_checks import check_number, check_whole_number
 
 
 class Identity(nn.Module):
@@ -71,7 +71,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding_size = check_whole_number("embedding_size", embedding_size)
-        check_fraction("dropout", dropout)
+        check_number("dropout", dropout, at_least=0, below=1)
         layers: list[nn.Module] = []
         width = math.prod(input_shape)
         for size in hidden_sizes:

@@ -36,6 +36,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     **{f"evidence k {v}": ([f"evidence.k={v}"], f"evidence.k={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"epochs {v}": ([f"trainer.max_epochs={v}"], f"trainer.max_epochs={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"batch {v}": ([f"datamodule.batch_size={v}"], f"datamodule.batch_size={v}: {WHOLE}") for v in BAD_NUMBERS},
+    "budget below 0": (
+        ["memory=chunked", "memory.activation_budget=-1"],
+        "memory.activation_budget=-1: must be a number of",
+    ),
     "M above what is left": (["support.size=1230"], "support.size=1230: must be at most 1229"),
     "k above the training set": (["knn_pixels.k=1294"], "knn_pixels.k=1294: must be at most 1293"),
     "evidence above the memory": (["evidence.k=1294"], "evidence.k=1294: must be at most 1293"),

@@ -64,6 +64,11 @@ def test_precision(precision: str, memory: str, command: Callable[..., Outcome])
     assert outcome.status == 0, outcome.err
 
 
+def test_activation_budget(command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, "memory=chunked", "memory.chunk_size=100", "memory.activation_budget=0.01")
+    assert outcome.status == 0, outcome.err
+
+
 def test_clipping_accumulation_and_host_memory(command: Callable[..., Outcome]) -> None:
     words = ["trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=2", "datamodule.location=host"]
     assert command(*SMOKE, *words).status == 0

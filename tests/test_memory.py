@@ -29,6 +29,9 @@ MODES: dict[str, Callable[[Similarity], FullMemory]] = {
         f"chunked {size}": lambda similarity, size=size: ChunkedMemory(similarity=similarity, chunk_size=size)  # type: ignore[misc]
         for size in (1, 7, M, 100)
     },
+    "chunked 7, all graphs kept": lambda similarity: ChunkedMemory(
+        similarity=similarity, chunk_size=7, activation_budget=2**40
+    ),
 }
 
 
@@ -241,6 +244,90 @@ def test_frozen_encoder_and_detached_query_need_no_gradient() -> None:
     encoder = nn.Linear(6, 3).double().requires_grad_(False)
     query = torch.randn(B, 3, dtype=torch.float64)
     assert not ChunkedMemory(similarity=Dot(), chunk_size=4)(encoder, query, support).requires_grad
+
+
+class TestActivationBudget:
+    """Chunks of 5 of the 23 objects; the graph of one weighs what `_graph_bytes` says."""
+
+    def read(self, kept: float, encoder: nn.Module, support: Support) -> list[Tensor]:
+        """Gradients with a budget of so many graphs."""
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5)
+        query = torch.randn(B, 3, dtype=support.dtype, generator=torch.Generator().manual_seed(2))
+        graph = memory._graph_bytes(encoder, query, support, None)
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=kept * graph)
+        torch.manual_seed(4)
+        loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
+        torch.rand(7)
+        return list(torch.autograd.grad(loss, list(encoder.parameters())))
+
+    @pytest.mark.parametrize(("kept", "again"), [(0, 5), (0.9, 5), (1, 4), (2.5, 3), (5, 0), (50, 0)])
+    def test_chunks_that_fit_are_encoded_once_and_results_do_not_change(self, kept: float, again: int) -> None:
+        support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=RandomAffine())
+        recorder = Recorder()
+        encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), recorder, nn.Linear(64, 3)).double()
+        expected = self.read(0, encoder, support)
+        recorder.seen.clear()
+        found = self.read(kept, encoder, support)
+        weighed = 1 if kept == 0 else 2  # by this test, and by the memory itself if it has a budget
+        first, second = recorder.seen[weighed : weighed + 5], recorder.seen[weighed + 5 :]
+        assert len(second) == again
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+
+    def test_graph_bytes_are_what_autograd_holds(self) -> None:
+        support = random_support(M, num_classes=C)
+        encoder = nn.Sequential(nn.Linear(6, 100), nn.Tanh(), nn.Linear(100, 3)).double()
+        found = ChunkedMemory(similarity=Dot(), chunk_size=5)._graph_bytes(
+            encoder, torch.randn(B, 3).double(), support, None
+        )
+        inputs, hidden, keys, query, scores = 5 * 6, 5 * 100, 5 * 3, B * 3, 5 * B
+        assert found == 8 * (inputs + hidden + keys + query + scores)
+
+    def test_a_share_is_of_what_is_free(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        support, encoder = random_support(M, num_classes=C), nn.Linear(6, 3).double()
+        query = torch.randn(B, 3, dtype=torch.float64)
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=0.5)
+        free = 6.5 * memory._graph_bytes(encoder, query, support, None)
+        monkeypatch.setattr("memlab.memory._free_bytes", lambda _: free)
+        assert memory._kept_chunks(encoder, query, support, None) == 3
+
+    def test_nothing_is_kept_without_gradient(self) -> None:
+        support, encoder = random_support(M, num_classes=C), nn.Linear(6, 3).double()
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=2**40)
+        with torch.no_grad():
+            assert memory._kept_chunks(encoder, torch.randn(B, 3).double(), support, None) == 0
+
+    @pytest.mark.parametrize("value", [-1, "abc", float("inf"), True])
+    def test_must_be_a_number_of_at_least_zero(self, value: object) -> None:
+        with pytest.raises(ValueError, match=f"activation_budget={value}: must be a number of at least 0"):
+            ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=value)  # type: ignore[arg-type]
+
+
+class TestBatchNorm:
+    def encoder(self) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)).double()
+
+    @pytest.mark.parametrize("budget", [0, 1e3, 2**40])
+    def test_running_statistics_are_updated_once_for_each_chunk(self, budget: float) -> None:
+        support, query = random_support(M, num_classes=C), torch.randn(B, 3, dtype=torch.float64)
+        encoder, expected = self.encoder(), self.encoder()
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=budget)
+        with pytest.warns(UserWarning, match=r"has BatchNorm \(1\), which normalises each chunk"):
+            class_scores = memory(encoder, query, support)
+        class_scores.exp().sum().backward()
+        for part in memory.parts(support):
+            expected(support.inputs(part))
+        for found, wanted in zip(encoder.buffers(), expected.buffers(), strict=True):
+            torch.testing.assert_close(found, wanted)
+
+    def test_is_warned_of_once_and_never_without_it(self, recwarn: pytest.WarningsRecorder) -> None:
+        support, query = random_support(M, num_classes=C), torch.randn(B, 3, dtype=torch.float64)
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=5)
+        for _ in range(2):
+            memory(self.encoder(), query, support)
+        ChunkedMemory(similarity=Dot(), chunk_size=5)(nn.Linear(6, 3).double(), query, support)
+        assert len(recwarn) == 1
 
 
 @pytest.mark.parametrize("value", [0, -5, 1.5, "abc", True, None])
