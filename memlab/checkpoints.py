@@ -8,10 +8,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from memlab.module import MemoryClassifier
+from memlab.module import DivergenceError, MemoryClassifier
 
 
 class BestAndLast(ModelCheckpoint):
@@ -35,6 +36,11 @@ class BestAndLast(ModelCheckpoint):
             save_on_exception=True,
             enable_version_counter=False,
         )
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Keep the state at an interruption; what has diverged must not replace the last good state."""
+        if not isinstance(exception, DivergenceError):
+            super().on_exception(trainer, pl_module, exception)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the run gone on from, if it still exists."""

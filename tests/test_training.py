@@ -133,6 +133,7 @@ def test_nan_loss_stops_with_one_line_and_no_results(command: Callable[..., Outc
         "error: train/loss=nan in epoch 1: must stay finite; lower optimizer.lr"
     )
     assert not (outcome.run_folders[0] / "results.json").exists()
+    assert not list(outcome.run_folders[0].glob("checkpoints/*"))
 
 
 class TestRealProcess:
