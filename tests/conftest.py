@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
@@ -59,6 +60,19 @@ def _log_sum_exp(values: list[float]) -> float:
         return -math.inf
     top = max(values)
     return top + math.log(math.fsum(math.exp(value - top) for value in values))
+
+
+def quiet_trainer(epochs: int = 1) -> pl.Trainer:
+    """A trainer that writes and prints nothing."""
+    return pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 @dataclass

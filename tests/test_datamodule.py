@@ -10,6 +10,7 @@ from torch import Tensor
 from memlab.datamodule import Episode, EpisodeDataModule, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
 from memlab.datasets import digits
 from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport
+from tests.conftest import quiet_trainer
 
 N, B = 53, 8
 ROWS = torch.arange(100, 100 + N)
@@ -103,15 +104,7 @@ def fitted(**words: Any) -> Keeper:
         }
     )
     keeper = Keeper()
-    pl.Trainer(
-        max_epochs=2,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    ).fit(keeper, datamodule=datamodule)
+    quiet_trainer(epochs=2).fit(keeper, datamodule=datamodule)
     return keeper
 
 

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 
 from memlab import functional
@@ -16,6 +15,7 @@ from memlab.module import MemoryClassifier, Prediction
 from memlab.objects import ObjectStore
 from memlab.similarity import Dot, Euclidean
 from memlab.support import UniformSupport
+from tests.conftest import quiet_trainer
 
 N, C = 60, 3
 SCHEDULER = {"scheduler": partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0)}
@@ -55,21 +55,9 @@ def classifier(**words: Any) -> MemoryClassifier:
     )
 
 
-def trainer(epochs: int = 1) -> pl.Trainer:
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-
-
 def test_measures_with_the_whole_training_set_as_memory_and_no_other_object() -> None:
     model, module = classifier(), datamodule()
-    (measured,) = trainer().test(model, datamodule=module, verbose=False)
+    (measured,) = quiet_trainer().test(model, datamodule=module, verbose=False)
     with torch.no_grad():
         query, keys = (
             model.encoder(module.store.take(rows, dtype=torch.float32))
@@ -92,7 +80,7 @@ def test_measures_with_the_whole_training_set_as_memory_and_no_other_object() ->
 
 def test_prediction_tells_class_mass_and_evidence() -> None:
     model, module = classifier(), datamodule()
-    parts: Any = trainer().predict(model, datamodule=module)
+    parts: Any = quiet_trainer().predict(model, datamodule=module)
     found = Prediction.join(parts)
     assert torch.equal(found.ids, module.test_rows)
     torch.testing.assert_close(found.log_probs.exp().sum(dim=1), torch.ones(12))
@@ -101,7 +89,7 @@ def test_prediction_tells_class_mass_and_evidence() -> None:
 
 
 def test_share_of_queries_whose_class_was_absent_is_logged() -> None:
-    model, module, fitting = classifier(), datamodule(), trainer()
+    model, module, fitting = classifier(), datamodule(), quiet_trainer()
     rates: list[bool] = []
     step = model.training_step
 
@@ -129,7 +117,7 @@ def test_training_lowers_the_loss_of_the_definition() -> None:
             return float(functional.nll(functional.class_scores(scores, labels, C), labels).mean())
 
     before = loss()
-    trainer(epochs=10).fit(model, datamodule=module)
+    quiet_trainer(epochs=10).fit(model, datamodule=module)
     assert loss() < 0.7 * before
 
 
