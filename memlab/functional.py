@@ -95,7 +95,8 @@ class ClassSums(NamedTuple):
     """
 
     maximum: Tensor
-    """(B, C) ``max_{i: y_i=c} z_bi``; minus infinity where the part has no object of the class."""
+    """(B, C) ``max_{i: y_i=c} z_bi``; the lowest finite number where the part has no object of the class, so that a
+    difference of two maxima is never NaN."""
     total: Tensor
     """(B, C) ``sum_{i: y_i=c} exp(z_bi - maximum_bc)``; 0 where the part has no object of the class."""
 
@@ -111,8 +112,8 @@ def class_sums(scores: Tensor, labels: Tensor, num_classes: int) -> ClassSums:
     by_row = scores.mT  # (M, B)
     shape = (num_classes, by_row.shape[1])
     index = labels[:, None].expand_as(by_row)
-    maximum = by_row.new_full(shape, -torch.inf).scatter_reduce_(0, index, by_row, "amax")
-    exponentials = (by_row - _finite(maximum)[labels]).exp_()
+    maximum = by_row.new_full(shape, _lowest(scores)).scatter_reduce_(0, index, by_row, "amax")
+    exponentials = (by_row - maximum.index_select(0, labels)).exp_()
     total = by_row.new_zeros(shape).index_add_(0, labels, exponentials)
     return ClassSums(maximum.mT, total.mT)
 
@@ -123,11 +124,8 @@ def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
     ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``.
     """
     maximum = torch.maximum(first.maximum, second.maximum)
-    shift = _finite(maximum)
-    return ClassSums(
-        maximum,
-        first.total * (first.maximum - shift).exp() + second.total * (second.maximum - shift).exp(),
-    )
+    total = (first.maximum - maximum).exp_().mul_(first.total)
+    return ClassSums(maximum, total.add_((second.maximum - maximum).exp_().mul_(second.total)))
 
 
 def log_class_sums(sums: ClassSums) -> Tensor:
@@ -171,8 +169,10 @@ def class_scores_gradient(scores: Tensor, labels: Tensor, class_scores: Tensor, 
     Returns:
         (B, m) gradient of the loss with respect to the scores.
     """
-    shares = (scores.mT - _finite(class_scores).mT[labels]).exp()  # (m, B), of each object in its class
-    return (shares * gradient.mT[labels]).mT
+    # A class with no object has minus infinity here, and minus infinity less itself would be NaN.
+    finite = class_scores.mT.clamp(min=_lowest(scores))  # (C, B)
+    shares = (scores.mT - finite.index_select(0, labels)).exp_()  # (m, B), of each object in its class
+    return shares.mul_(gradient.mT.index_select(0, labels)).mT
 
 
 class _ClassScores(torch.autograd.Function):
@@ -188,6 +188,7 @@ class _ClassScores(torch.autograd.Function):
         ctx.save_for_backward(scores, labels, output)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         scores, labels, output = ctx.saved_tensors
         return class_scores_gradient(scores, labels, output, gradient), None, None
@@ -246,6 +247,5 @@ def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
     return class_scores.gather(-1, targets[:, None]).squeeze(-1).isneginf()
 
 
-def _finite(maximum: Tensor) -> Tensor:
-    """Minus infinity replaced by 0, so that a difference of two of them is not NaN; exp(-inf - 0) is 0 as wanted."""
-    return maximum.masked_fill(maximum.isneginf(), 0.0)
+def _lowest(tensor: Tensor) -> float:
+    return torch.finfo(tensor.dtype).min
