@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psutil
 import torch
@@ -19,6 +18,7 @@ from memlab import functional
 from memlab.argument_checks import check_number, check_whole_number
 from memlab.similarity import Similarity
 from memlab.support import Support
+from memlab.two_pass import RandomState, read_encoded_again
 
 
 class FullMemory(nn.Module):
@@ -91,10 +91,16 @@ class ChunkedMemory(FullMemory):
         if not self._knows_encoder:
             self._knows_encoder = True
             _warn_of_batch_norm(encoder)
-        read: Tensor = _TwoPassRead.apply(
-            self, encoder, support, exclude, self._kept_chunks(encoder, query, support, exclude), query, *parameters
+        return read_encoded_again(
+            lambda reader, part: self.score(encoder, reader, support, part, exclude),
+            parts=self.parts(support),
+            kept=self._kept_chunks(encoder, query, support, exclude),
+            again=lambda: _running_statistics_restored(encoder),
+            labels=support.labels,
+            num_classes=support.num_classes,
+            query=query,
+            parameters=parameters,
         )
-        return read
 
     def parts(self, support: Support) -> list[slice]:
         """The chunks, in order."""
@@ -123,119 +129,13 @@ class ChunkedMemory(FullMemory):
             return tensor
 
         with (
-            _RandomState(query.device).again(),
+            RandomState(query.device).again(),
             _running_statistics_restored(encoder),
             torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
         ):
             scores = self.score(encoder, query.detach().requires_grad_(), support, self.parts(support)[0], exclude)
         weigh(scores)
         return sum(saved.values())
-
-
-class _TwoPassRead(torch.autograd.Function):
-    """The chunked read as one differentiable function of the queries and of the parameters."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        memory: ChunkedMemory,
-        encoder: nn.Module,
-        support: Support,
-        exclude: Tensor | None,
-        kept_chunks: int,
-        query: Tensor,
-        *parameters: Tensor,
-    ) -> Tensor:
-        ctx.memory, ctx.encoder, ctx.support, ctx.exclude = memory, encoder, support, exclude
-        ctx.random_state = _RandomState(query.device)
-        ctx.autocast = _AutocastState(query.device)
-        parts = memory.parts(support)
-        first_kept = len(parts) - kept_chunks
-        ctx.encoded_again, ctx.kept = parts[:first_kept], []
-        sums: functional.ClassSums | None = None
-        for number, part in enumerate(parts):
-            keep = number >= first_kept
-            with torch.inference_mode(not keep), torch.set_grad_enabled(keep), ctx.autocast.again():
-                reader = query.detach().requires_grad_(keep)
-                scores = memory.score(encoder, reader, support, part, exclude)
-            if keep:
-                ctx.kept.append((part, reader, scores))
-            chunk_sums = functional.class_sums(scores.detach(), support.labels[part], support.num_classes)
-            sums = chunk_sums if sums is None else functional.merge_class_sums(sums, chunk_sums)
-        assert sums is not None, "a support has at least one object"
-        class_scores = functional.log_class_sums(sums)
-        ctx.save_for_backward(class_scores, query, *parameters)
-        return class_scores
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        class_scores, query, *parameters = ctx.saved_tensors
-        totals: list[Tensor | None] = [None] * (1 + len(parameters))
-        for part, reader, scores in _TwoPassRead.graphs(ctx, query):
-            chunk_gradient = functional.class_scores_gradient(
-                scores.detach(), ctx.support.labels[part], class_scores, gradient
-            )
-            found = torch.autograd.grad(scores, [reader, *parameters], chunk_gradient, allow_unused=True)
-            totals = [_sum(total, part_of_it) for total, part_of_it in zip(totals, found, strict=True)]
-        return None, None, None, None, None, *totals
-
-    @staticmethod
-    def graphs(ctx: Any, query: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """One chunk after the other with its queries and scores, with graph: kept from pass 1, or encoded again.
-
-        A kept graph serves once; a second backward encodes all chunks again.
-        """
-        again = ctx.encoded_again
-        if ctx.kept:
-            ctx.encoded_again = ctx.memory.parts(ctx.support)
-        while ctx.kept:
-            yield ctx.kept.pop(0)
-        with ctx.random_state.again(), _running_statistics_restored(ctx.encoder):
-            for part in again:
-                with torch.enable_grad(), ctx.autocast.again():
-                    reader = query.detach().requires_grad_()
-                    scores = ctx.memory.score(ctx.encoder, reader, ctx.support, part, ctx.exclude)
-                yield part, reader, scores
-                del reader, scores
-
-
-def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
-    """Add in place; None stands for zero."""
-    if total is None or more is None:
-        return more if total is None else total
-    return total.add_(more)
-
-
-class _RandomState:
-    """State of torch's global generators, to replay what was drawn from here on."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._host_state = torch.get_rng_state()
-        self._device_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Within this context the generators start from the state kept; afterwards they are as before."""
-        with torch.random.fork_rng(devices=[] if self._device_state is None else [self._device]):
-            torch.set_rng_state(self._host_state)
-            if self._device_state is not None:
-                torch.cuda.set_rng_state(self._device_state, self._device)
-            yield
-
-
-class _AutocastState:
-    """Whether and how autocast is on, to enter it again where torch does not carry it: into a custom backward."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device_type = device.type
-        self._dtype = torch.get_autocast_dtype(device.type)
-        self._enabled = torch.is_autocast_enabled(device.type)
-
-    def again(self) -> torch.autocast:
-        """Autocast as it was. Without its weight cache: casts cached in the pass without graph would lose gradients."""
-        return torch.autocast(self._device_type, self._dtype, self._enabled, cache_enabled=False)
 
 
 def _batch_norms(encoder: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

@@ -1,4 +1,4 @@
-"""A whole support encoded once, to be read by many queries without gradient: at validation, test and prediction."""
+"""A whole support encoded once, to be read by many queries: at validation, test and prediction."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from memlab import functional
 from memlab.similarity import Similarity
 from memlab.support import Support
+from memlab.two_pass import read_tiles
 
-TILE = 8192
-"""Keys scored at a time: a (B, tile) matrix of a few megabytes, large enough for the matrix product."""
+SCORES_AT_A_TIME = {"cpu": 2**20, "cuda": 2**24}
+"""Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache, on a GPU it is large enough to be worth a
+launch."""
 
 
 @dataclass
@@ -49,20 +51,32 @@ class StoredKeys:
     def class_scores(self, query: Tensor, exclude: Tensor | None = None) -> Tensor:
         """(B, C) class scores over all keys; see `memlab.functional.class_scores`. No (B, N) matrix is held.
 
+        Differentiable in queries, keys and scale; the backward scores the keys again.
+
         Args:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
-        sums: functional.ClassSums | None = None
-        for part, scores in self.score_tiles(query, exclude):
-            tile_sums = functional.class_sums(scores, self.labels[part], self.num_classes)
-            sums = tile_sums if sums is None else functional.merge_class_sums(sums, tile_sums)
-        assert sums is not None, "a memory has at least one object"
-        return functional.log_class_sums(sums)
+        return read_tiles(
+            lambda reader, keys, tile: self._score(reader, keys, tile, exclude),
+            parts=self.tiles(len(query)),
+            labels=self.labels,
+            num_classes=self.num_classes,
+            query=query,
+            keys=self.keys,
+            parameters=list(self.similarity.parameters()),
+        )
 
     def score_tiles(self, query: Tensor, exclude: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The scores (B, tile) of one tile of keys after the other, each with its place."""
-        for start in range(0, len(self), TILE):
-            part = slice(start, start + TILE)
-            scores = self.similarity(query, self.keys[part])
-            yield part, scores if exclude is None else functional.exclude_rows(scores, self.ids[part], exclude)
+        for tile in self.tiles(len(query)):
+            yield tile, self._score(query, self.keys[tile], tile, exclude)
+
+    def tiles(self, queries: int) -> list[slice]:
+        """The places of the tiles that so many queries read at a time."""
+        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**20) // queries, 128)
+        return [slice(start, start + size) for start in range(0, len(self), size)]
+
+    def _score(self, query: Tensor, keys: Tensor, tile: slice, exclude: Tensor | None) -> Tensor:
+        scores: Tensor = self.similarity(query, keys)
+        return scores if exclude is None else functional.exclude_rows(scores, self.ids[tile], exclude)

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from memlab import functional, stored_keys
+from memlab import functional
 from memlab.evidence import strongest
 from memlab.memory import FullMemory
-from memlab.similarity import Dot
+from memlab.similarity import Cosine, Dot
 from memlab.stored_keys import StoredKeys
 from tests.conftest import random_support
 
@@ -19,7 +19,8 @@ N, C = 29, 3
 @pytest.fixture(params=[1, 8, N, 100])
 def stored(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> StoredKeys:
     """A memory of 29 keys, read in tiles of several sizes."""
-    monkeypatch.setattr(stored_keys, "TILE", request.param)
+    tiles = [slice(start, start + request.param) for start in range(0, N, request.param)]
+    monkeypatch.setattr(StoredKeys, "tiles", lambda *_: tiles)
     torch.manual_seed(0)
     return StoredKeys.encode(
         encoder=nn.Linear(6, 4).double(), similarity=Dot(), support=random_support(N, num_classes=C), batch_size=10
@@ -37,6 +38,30 @@ def test_reading_in_tiles_is_reading_at_once(stored: StoredKeys, exclude: torch.
         scores = functional.exclude_rows(scores, stored.ids, exclude)
     expected = functional.class_scores(scores, stored.labels, C)
     torch.testing.assert_close(stored.class_scores(queries(), exclude), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
+def test_gradient_of_queries_keys_and_scale_is_that_of_reading_at_once(
+    stored: StoredKeys, exclude: torch.Tensor | None
+) -> None:
+    stored.similarity = Cosine(scale=5.0, learn_scale=True).double()
+    query, stored.keys = queries().requires_grad_(), stored.keys.clone().requires_grad_()
+    scores = stored.similarity(query, stored.keys)
+    if exclude is not None:
+        scores = functional.exclude_rows(scores, stored.ids, exclude)
+    wanted = [query, stored.keys, *stored.similarity.parameters()]
+    targets = torch.arange(5) % C
+    expected = functional.nll(functional.class_scores(scores, stored.labels, C), targets).sum()
+    found = functional.nll(stored.class_scores(query, exclude), targets).sum()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
+    gradients = torch.autograd.grad(found, wanted), torch.autograd.grad(expected, wanted)
+    torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("queries", [1, 100, 10**7])
+def test_tiles_cover_the_keys_once(queries: int) -> None:
+    stored = StoredKeys(torch.randn(100_000, 2), torch.zeros(100_000), torch.arange(100_000), 1, Dot())
+    assert torch.equal(torch.cat([stored.ids[tile] for tile in stored.tiles(queries)]), stored.ids)
 
 
 def test_reading_stored_keys_is_reading_the_support() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -158,24 +159,48 @@ class TestChunkedIsFull:
         shape: tuple[int, ...],
         dtype: torch.dtype,
         autocast: bool = False,
+        similarity: Callable[[], Similarity] = Dot,
     ) -> list[list[Tensor]]:
-        """Loss and gradients of both modes with the same encoder; the backward is outside autocast, as in training."""
+        """Log-mass, loss and gradient, one vector, of both modes; the backward is outside autocast, as in training.
+
+        One vector, because what cancels has no relative error of its own: Euclidean distance does not feel the last
+        layer's bias at all, and the gradient of the scale is a sum of terms a hundred times as large.
+        """
         support = random_support(M, num_classes=C, shape=shape)
         support.dtype = dtype
         queries = torch.randn(B, *shape, generator=torch.Generator().manual_seed(3)).to(dtype)
         results = []
-        for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=chunk_size)):
+        for mode in (FullMemory, partial(ChunkedMemory, chunk_size=chunk_size)):
+            memory = mode(similarity=similarity()).to(dtype)
             with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-                loss = functional.nll(memory(encoder, encoder(queries), support), torch.arange(B) % C).mean()
-            results.append([loss, *torch.autograd.grad(loss, list(encoder.parameters()))])
+                class_scores = memory(encoder, encoder(queries), support)
+                loss = functional.nll(class_scores, torch.arange(B) % C).mean()
+            gradients = torch.autograd.grad(loss, [*encoder.parameters(), *memory.parameters()])
+            gradient = torch.cat([part.flatten() for part in gradients])
+            results.append([functional.class_log_mass(class_scores).detach(), loss.detach(), gradient])
         return results
 
+    @pytest.mark.parametrize("similarity", SIMILARITIES)
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-    def test_with_a_conv_encoder(self, chunk_size: int, dtype: torch.dtype, tolerance: float) -> None:
+    def test_with_a_conv_encoder(self, chunk_size: int, dtype: torch.dtype, tolerance: float, similarity: str) -> None:
         torch.manual_seed(0)
         encoder = Conv(input_shape=(1, 8, 8), embedding_size=5, channels=4, kernel_size=3, pool_size=2).to(dtype)
-        for full, chunked in zip(*self.pair(chunk_size, encoder, (1, 8, 8), dtype), strict=True):
+        results = self.pair(chunk_size, encoder, (1, 8, 8), dtype, similarity=SIMILARITIES[similarity])
+        for full, chunked in zip(*results, strict=True):
             assert (full - chunked).norm() <= tolerance * full.norm()
+
+    @pytest.mark.parametrize("learn_scale", [False, True])
+    def test_at_a_temperature_of_a_hundredth_float32_is_as_good_as_float64(
+        self, chunk_size: int, learn_scale: bool
+    ) -> None:
+        torch.manual_seed(0)
+        encoder = MLP(input_shape=(6,), embedding_size=5, hidden_sizes=[16])
+        similarity = partial(Cosine, scale=100.0, learn_scale=learn_scale)
+        single = self.pair(chunk_size, encoder, (6,), torch.float32, similarity=similarity)
+        double = self.pair(chunk_size, encoder.double(), (6,), torch.float64, similarity=similarity)[0]
+        for mode in single:
+            for found, exact in zip(mode, double, strict=True):
+                assert (found - exact).norm() <= 1e-5 * exact.norm()
 
     def test_under_bf16_autocast(self, chunk_size: int) -> None:
         torch.manual_seed(0)
@@ -196,6 +221,27 @@ class Recorder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.seen.append(x.detach().clone())
         return x
+
+
+class SumOfTwo(nn.Module):
+    """Its two parameters have one and the same gradient, which autograd hands out as one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ (self.first + self.second).T
+
+
+def test_parameters_that_share_a_gradient_each_get_it_once() -> None:
+    support, encoder = random_support(M, num_classes=C), SumOfTwo().double()
+    query = torch.randn(B, 3, dtype=torch.float64)
+    gradients = []
+    for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=4)):
+        loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
+        gradients.append(torch.autograd.grad(loss, list(encoder.parameters())))
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
 
 
 def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:

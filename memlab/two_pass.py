@@ -1,0 +1,239 @@
+"""Reading in two passes as one node of the autograd graph: nothing of size (B, M) is held (section 4.2, eqs. 15-17).
+
+Pass 1, the forward, goes over the parts of a support without graph and keeps the running maximum and sum of each
+class. Pass 2, the backward, makes the scores of each part again and sends ``exp(z - max) / Z`` back through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memlab import functional
+
+
+def read_encoded_again(
+    score: Callable[[Tensor, slice], Tensor],
+    *,
+    parts: Sequence[slice],
+    kept: int,
+    again: Callable[[], AbstractContextManager[None]],
+    labels: Tensor,
+    num_classes: int,
+    query: Tensor,
+    parameters: Sequence[Tensor],
+) -> Tensor:
+    """Read a support whose keys are made when they are needed, once in each pass.
+
+    Both passes see the same random numbers and the same autocast.
+
+    Args:
+        score: (B, m) scores of a part, from the queries and the part; differentiable in queries and parameters.
+        parts: disjoint slices that make up the support.
+        kept: how many of the last parts keep their graph from pass 1 and are not scored again.
+        again: entered while parts are scored for the second time.
+        labels: (M,) class ids of the support.
+        num_classes: C.
+        query: (B, D) encoded queries.
+        parameters: all else that a gradient is wanted for.
+
+    Returns:
+        (B, C) class scores; see `memlab.functional.class_scores`.
+    """
+    result: Tensor = _ReadEncodedAgain.apply(score, parts, kept, again, labels, num_classes, query, *parameters)
+    return result
+
+
+def read_tiles(
+    score: Callable[[Tensor, Tensor, slice], Tensor],
+    *,
+    parts: Sequence[slice],
+    labels: Tensor,
+    num_classes: int,
+    query: Tensor,
+    keys: Tensor,
+    parameters: Sequence[Tensor],
+) -> Tensor:
+    """Read keys that are at hand, tile by tile.
+
+    Args:
+        score: (B, m) scores of a tile, from the queries, the tile's keys and the tile's place.
+        parts: disjoint slices that make up the keys.
+        labels: (M,) class ids of the keys.
+        num_classes: C.
+        query: (B, D) encoded queries.
+        keys: (M, D) encoded support objects.
+        parameters: all else that a gradient is wanted for.
+
+    Returns:
+        (B, C) class scores; see `memlab.functional.class_scores`.
+    """
+    result: Tensor = _ReadTiles.apply(score, parts, labels, num_classes, query, keys, *parameters)
+    return result
+
+
+class _ReadEncodedAgain(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        score: Callable[[Tensor, slice], Tensor],
+        parts: Sequence[slice],
+        kept: int,
+        again: Callable[[], AbstractContextManager[None]],
+        labels: Tensor,
+        num_classes: int,
+        query: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.score, ctx.parts, ctx.again, ctx.labels = score, parts, again, labels
+        ctx.random_state = RandomState(query.device)
+        ctx.autocast = _AutocastState(query.device)
+        first_kept = len(parts) - kept
+        ctx.scored_again, ctx.kept = parts[:first_kept], []
+        sums: functional.ClassSums | None = None
+        for number, part in enumerate(parts):
+            keep = number >= first_kept
+            with torch.inference_mode(not keep), torch.set_grad_enabled(keep), ctx.autocast.again():
+                reader = query.detach().requires_grad_(keep)
+                scores = score(reader, part)
+            if keep:
+                ctx.kept.append((part, reader, scores))
+            sums = _with_part(sums, scores.detach(), labels[part], num_classes)
+            del scores
+        class_scores = _class_scores(sums)
+        ctx.save_for_backward(class_scores, query, *parameters)
+        return class_scores
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        class_scores, query, *parameters = ctx.saved_tensors
+        totals: list[Tensor | None] = [None] * (1 + len(parameters))
+        for part, reader, scores in _ReadEncodedAgain.graphs(ctx, query):
+            found = _part_gradients(scores, [reader, *parameters], ctx.labels[part], class_scores, gradient)
+            totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
+            del reader, scores, found
+        return None, None, None, None, None, None, *totals
+
+    @staticmethod
+    def graphs(ctx: Any, query: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """One part after the other with its queries and scores, with graph: kept from pass 1, or scored again.
+
+        A kept graph serves once; a second backward scores all parts again.
+        """
+        parts = ctx.scored_again
+        if ctx.kept:
+            ctx.scored_again = ctx.parts
+        while ctx.kept:
+            yield ctx.kept.pop(0)
+        with ctx.random_state.again(), ctx.again():
+            for part in parts:
+                with torch.enable_grad(), ctx.autocast.again():
+                    reader = query.detach().requires_grad_()
+                    scores = ctx.score(reader, part)
+                yield part, reader, scores
+                del reader, scores
+
+
+class _ReadTiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        score: Callable[[Tensor, Tensor, slice], Tensor],
+        parts: Sequence[slice],
+        labels: Tensor,
+        num_classes: int,
+        query: Tensor,
+        keys: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.score, ctx.parts, ctx.labels = score, parts, labels
+        sums: functional.ClassSums | None = None
+        for part in parts:
+            sums = _with_part(sums, score(query, keys[part], part), labels[part], num_classes)
+        class_scores = _class_scores(sums)
+        ctx.save_for_backward(class_scores, query, keys, *parameters)
+        return class_scores
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        class_scores, query, keys, *parameters = ctx.saved_tensors
+        of_keys = torch.empty_like(keys) if ctx.needs_input_grad[5] else None
+        totals: list[Tensor | None] = [None] * (1 + len(parameters))
+        for part in ctx.parts:
+            reader, tile = query.detach().requires_grad_(), keys[part].detach().requires_grad_(of_keys is not None)
+            with torch.enable_grad():
+                scores = ctx.score(reader, tile, part)
+            wanted = [reader, *parameters, *([] if of_keys is None else [tile])]
+            found = _part_gradients(scores, wanted, ctx.labels[part], class_scores, gradient)
+            if of_keys is not None:
+                of_keys[part] = found.pop()
+            totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
+        of_query, *of_parameters = totals
+        return None, None, None, None, of_query, of_keys, *of_parameters
+
+
+def _with_part(
+    sums: functional.ClassSums | None, scores: Tensor, labels: Tensor, num_classes: int
+) -> functional.ClassSums:
+    part = functional.class_sums(scores, labels, num_classes)
+    return part if sums is None else functional.merge_class_sums(sums, part)
+
+
+def _class_scores(sums: functional.ClassSums | None) -> Tensor:
+    assert sums is not None, "a support has at least one object"
+    return functional.log_class_sums(sums)
+
+
+def _part_gradients(
+    scores: Tensor, wanted: list[Tensor], labels: Tensor, class_scores: Tensor, gradient: Tensor
+) -> list[Any]:
+    of_scores = functional.class_scores_gradient(scores.detach(), labels, class_scores, gradient)
+    return list(torch.autograd.grad(scores, wanted, of_scores, allow_unused=True))
+
+
+def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
+    """Add in place; None stands for zero. Autograd may give two parameters one tensor as gradient, hence the copy."""
+    if total is None or more is None:
+        return total if more is None else more.clone()
+    return total.add_(more)
+
+
+class RandomState:
+    """State of torch's global generators, to replay what was drawn from here on."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._host_state = torch.get_rng_state()
+        self._device_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        """Set the generators to the state kept."""
+        torch.set_rng_state(self._host_state)
+        if self._device_state is not None:
+            torch.cuda.set_rng_state(self._device_state, self._device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """Within this context the generators start from the state kept; afterwards they are as before."""
+        with torch.random.fork_rng(devices=[] if self._device_state is None else [self._device]):
+            self.restore()
+            yield
+
+
+class _AutocastState:
+    """Whether and how autocast is on, to enter it again where torch does not carry it: into a custom backward."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device_type = device.type
+        self._dtype = torch.get_autocast_dtype(device.type)
+        self._enabled = torch.is_autocast_enabled(device.type)
+
+    def again(self) -> torch.autocast:
+        """Autocast as it was. Without its weight cache: casts cached in the pass without graph would lose gradients."""
+        return torch.autocast(self._device_type, self._dtype, self._enabled, cache_enabled=False)
