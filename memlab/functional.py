@@ -8,6 +8,7 @@ equation numbers are the thesis's.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -32,41 +33,6 @@ def dot_scores(query: Tensor, keys: Tensor) -> Tensor:
     tensor([[11.,  2.]])
     """
     return (keys @ query.mT).mT
-
-
-def cosine_scores(query: Tensor, keys: Tensor) -> Tensor:
-    """Cosine of every query with every key: ``z_bi = u_b . m_i / (|u_b| |m_i|)``, from -1 to 1.
-
-    Args:
-        query: (B, D) encoded queries.
-        keys: (M, D) encoded support objects. A vector of length 0 has score 0.
-
-    Returns:
-        (B, M) scores.
-
-    >>> cosine_scores(torch.tensor([[2.0, 0.0]]), torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
-    tensor([[1., 0.]])
-    """
-    return dot_scores(F.normalize(query, dim=-1), F.normalize(keys, dim=-1))
-
-
-def euclidean_scores(query: Tensor, keys: Tensor) -> Tensor:
-    """Squared Euclidean distance, negated: ``z_bi = -|u_b - m_i|^2``.
-
-    The score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
-
-    Args:
-        query: (B, D) encoded queries.
-        keys: (M, D) encoded support objects.
-
-    Returns:
-        (B, M) scores, at most 0 up to rounding.
-
-    >>> euclidean_scores(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0], [0.0, 0.0]]))
-    tensor([[-0., -5.]])
-    """
-    squares = query.square().sum(-1)[:, None] + keys.square().sum(-1)[None, :]  # (B, M)
-    return -(squares - 2 * dot_scores(query, keys))
 
 
 def exclude_rows(scores: Tensor, ids: Tensor, exclude: Tensor) -> Tensor:
@@ -101,19 +67,21 @@ class ClassSums(NamedTuple):
     """(B, C) ``sum_{i: y_i=c} exp(z_bi - maximum_bc)``; 0 where the part has no object of the class."""
 
 
-def class_sums(scores: Tensor, labels: Tensor, num_classes: int) -> ClassSums:
+def class_sums(scores: Tensor, labels: Tensor, num_classes: int, *, spare: Tensor | None = None) -> ClassSums:
     """Maximum and sum of exponentials of every class (eqs. 15-16 by class).
 
     Args:
         scores: (B, M) scores.
         labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1.
         num_classes: C.
+        spare: (M, B) memory to work in; None takes as much anew.
     """
     by_row = scores.mT  # (M, B)
     shape = (num_classes, by_row.shape[1])
     index = labels[:, None].expand_as(by_row)
     maximum = by_row.new_full(shape, _lowest(scores)).scatter_reduce_(0, index, by_row, "amax")
-    exponentials = (by_row - maximum.index_select(0, labels)).exp_()
+    spare = torch.index_select(maximum, 0, labels, out=spare)
+    exponentials = _exp_(torch.sub(by_row, spare, out=spare))
     total = by_row.new_zeros(shape).index_add_(0, labels, exponentials)
     return ClassSums(maximum.mT, total.mT)
 
@@ -124,8 +92,8 @@ def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
     ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``.
     """
     maximum = torch.maximum(first.maximum, second.maximum)
-    total = (first.maximum - maximum).exp_().mul_(first.total)
-    return ClassSums(maximum, total.add_((second.maximum - maximum).exp_().mul_(second.total)))
+    total = _exp_(first.maximum - maximum).mul_(first.total)
+    return ClassSums(maximum, total.add_(_exp_(second.maximum - maximum).mul_(second.total)))
 
 
 def log_class_sums(sums: ClassSums) -> Tensor:
@@ -154,7 +122,9 @@ def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     return result
 
 
-def class_scores_gradient(scores: Tensor, labels: Tensor, class_scores: Tensor, gradient: Tensor) -> Tensor:
+def class_scores_gradient(
+    scores: Tensor, labels: Tensor, class_scores: Tensor, gradient: Tensor, *, spare: Tensor | None = None
+) -> Tensor:
     """Gradient with respect to the scores of a part of the support, given the class scores of the whole (eq. 17).
 
     ``dL/dz_bi = dL/ds_bc exp(z_bi - s_bc)`` with ``c = y_i``. With the loss of eq. 13 this is the thesis's
@@ -165,13 +135,15 @@ def class_scores_gradient(scores: Tensor, labels: Tensor, class_scores: Tensor, 
         labels: (m,) class ids of the part.
         class_scores: (B, C) class scores over the whole support.
         gradient: (B, C) gradient of the loss with respect to the class scores.
+        spare: (m, B) memory for the result; None takes as much anew.
 
     Returns:
         (B, m) gradient of the loss with respect to the scores.
     """
     # A class with no object has minus infinity here, and minus infinity less itself would be NaN.
     finite = class_scores.mT.clamp(min=_lowest(scores))  # (C, B)
-    shares = (scores.mT - finite.index_select(0, labels)).exp_()  # (m, B), of each object in its class
+    spare = torch.index_select(finite, 0, labels, out=spare)
+    shares = _exp_(torch.sub(scores.mT, spare, out=spare))  # (m, B), of each object in its class
     return shares.mul_(gradient.mT.index_select(0, labels)).mT
 
 
@@ -245,6 +217,14 @@ def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
     tensor([False,  True])
     """
     return class_scores.gather(-1, targets[:, None]).squeeze(-1).isneginf()
+
+
+LOG2_E = math.log2(math.e)
+
+
+def _exp_(tensor: Tensor) -> Tensor:
+    """Exponential in place. On a CPU torch's exp2 is nearly three times as fast as its exp, and as exact."""
+    return tensor.mul_(LOG2_E).exp2_() if tensor.device.type == "cpu" else tensor.exp_()
 
 
 def _lowest(tensor: Tensor) -> float:

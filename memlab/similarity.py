@@ -6,15 +6,17 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from memlab import functional
 from memlab.argument_checks import check_number, check_switch
+from memlab.functional import dot_scores
 
 
 class Similarity(nn.Module):
-    """``z_bi = scale * raw_scores(u_b, m_i)``, computed in float32 or wider whatever the encoder's precision.
+    """``z_bi = scale a(u_b) . b(m_i)``: each similarity is one matrix product of terms a and b of queries and keys.
 
-    The scale is an inverse temperature: large, and the nearest object decides alone; small, and many vote.
+    The scale is part of the queries' terms, so that no second pass over the (B, M) matrix is needed. It is an inverse
+    temperature: large, and the nearest object decides alone; small, and many vote.
 
     Args:
         scale: the scale, or its value at the start if it is learned; above 0.
@@ -38,9 +40,21 @@ class Similarity(nn.Module):
         """The scale in use: a tensor with gradient if it is learned."""
         return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
 
-    def raw_scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        """(B, M) scores before the scale."""
-        raise NotImplementedError
+    def query_terms(self, query: Tensor) -> Tensor:
+        """``scale a(u)``: (B, D') from (B, D) encoded queries, in float32 or wider."""
+        with torch.autocast(query.device.type, enabled=False):
+            return self.scale * self._of_queries(_wide(query))
+
+    def key_terms(self, keys: Tensor) -> Tensor:
+        """``b(m)``: (M, D') from (M, D) encoded support objects, in float32 or wider."""
+        with torch.autocast(keys.device.type, enabled=False):
+            return self._of_keys(_wide(keys))
+
+    def _of_queries(self, query: Tensor) -> Tensor:
+        return query
+
+    def _of_keys(self, keys: Tensor) -> Tensor:
+        return keys
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
         """Score every key for every query.
@@ -52,31 +66,39 @@ class Similarity(nn.Module):
         Returns:
             (B, M) scores in float32, or float64 if either input is.
         """
-        # Dot products reach hundreds: in bf16 they would be whole numbers at best, and the softmax noise.
-        dtype = torch.promote_types(torch.promote_types(query.dtype, keys.dtype), torch.float32)
+        query_terms, key_terms = self.query_terms(query), self.key_terms(keys)
+        dtype = torch.promote_types(query_terms.dtype, key_terms.dtype)
         with torch.autocast(query.device.type, enabled=False):
-            return self.scale * self.raw_scores(query.to(dtype), keys.to(dtype))
+            return dot_scores(query_terms.to(dtype), key_terms.to(dtype))
 
 
 class Dot(Similarity):
-    """``scale * u . m``, the thesis's similarity (eq. 13) at scale 1."""
-
-    def raw_scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        """See `memlab.functional.dot_scores`."""
-        return functional.dot_scores(query, keys)
+    """``scale u . m``, the thesis's similarity (eq. 13) at scale 1."""
 
 
 class Cosine(Similarity):
-    """``scale * u . m / (|u| |m|)``."""
+    """``scale u . m / (|u| |m|)``, from -scale to scale; a vector of length 0 has score 0."""
 
-    def raw_scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        """See `memlab.functional.cosine_scores`."""
-        return functional.cosine_scores(query, keys)
+    def _of_queries(self, query: Tensor) -> Tensor:
+        return F.normalize(query, dim=-1)
+
+    def _of_keys(self, keys: Tensor) -> Tensor:
+        return F.normalize(keys, dim=-1)
 
 
 class Euclidean(Similarity):
-    """``-scale * |u - m|^2``, as in Neighbourhood Components Analysis."""
+    """``-scale |u - m|^2``, the score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
 
-    def raw_scores(self, query: Tensor, keys: Tensor) -> Tensor:
-        """See `memlab.functional.euclidean_scores`."""
-        return functional.euclidean_scores(query, keys)
+    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``.
+    """
+
+    def _of_queries(self, query: Tensor) -> Tensor:
+        return torch.cat([2 * query, -query.square().sum(-1, keepdim=True), -torch.ones_like(query[:, :1])], dim=-1)
+
+    def _of_keys(self, keys: Tensor) -> Tensor:
+        return torch.cat([keys, torch.ones_like(keys[:, :1]), keys.square().sum(-1, keepdim=True)], dim=-1)
+
+
+def _wide(embeddings: Tensor) -> Tensor:
+    # Dot products reach hundreds: in bf16 they would be whole numbers at best, and the softmax noise.
+    return embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))

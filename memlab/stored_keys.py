@@ -58,25 +58,23 @@ class StoredKeys:
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
         return read_tiles(
-            lambda reader, keys, tile: self._score(reader, keys, tile, exclude),
+            self.similarity.query_terms(query),
+            self.keys,
+            key_terms=self.similarity.key_terms,
             parts=self.tiles(len(query)),
             labels=self.labels,
             num_classes=self.num_classes,
-            query=query,
-            keys=self.keys,
-            parameters=list(self.similarity.parameters()),
+            ids=self.ids,
+            exclude=exclude,
         )
 
     def score_tiles(self, query: Tensor, exclude: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The scores (B, tile) of one tile of keys after the other, each with its place."""
         for tile in self.tiles(len(query)):
-            yield tile, self._score(query, self.keys[tile], tile, exclude)
+            scores = self.similarity(query, self.keys[tile])
+            yield tile, scores if exclude is None else functional.exclude_rows(scores, self.ids[tile], exclude)
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""
         size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**20) // queries, 128)
-        return [slice(start, start + size) for start in range(0, len(self), size)]
-
-    def _score(self, query: Tensor, keys: Tensor, tile: slice, exclude: Tensor | None) -> Tensor:
-        scores: Tensor = self.similarity(query, keys)
-        return scores if exclude is None else functional.exclude_rows(scores, self.ids[tile], exclude)
+        return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]

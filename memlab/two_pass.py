@@ -49,30 +49,32 @@ def read_encoded_again(
 
 
 def read_tiles(
-    score: Callable[[Tensor, Tensor, slice], Tensor],
+    query_terms: Tensor,
+    keys: Tensor,
     *,
+    key_terms: Callable[[Tensor], Tensor],
     parts: Sequence[slice],
     labels: Tensor,
     num_classes: int,
-    query: Tensor,
-    keys: Tensor,
-    parameters: Sequence[Tensor],
+    ids: Tensor,
+    exclude: Tensor | None,
 ) -> Tensor:
-    """Read keys that are at hand, tile by tile.
+    """Read keys that are at hand, tile by tile; differentiable in query terms and keys.
 
     Args:
-        score: (B, m) scores of a tile, from the queries, the tile's keys and the tile's place.
+        query_terms: (B, D') what key terms are multiplied with; see `memlab.similarity.Similarity`.
+        keys: (M, D) encoded support objects.
+        key_terms: (m, D') from (m, D) keys.
         parts: disjoint slices that make up the keys.
         labels: (M,) class ids of the keys.
         num_classes: C.
-        query: (B, D) encoded queries.
-        keys: (M, D) encoded support objects.
-        parameters: all else that a gradient is wanted for.
+        ids: (M,) which object each key is.
+        exclude: (B,) id of the object that each query must not read, or None to read all.
 
     Returns:
         (B, C) class scores; see `memlab.functional.class_scores`.
     """
-    result: Tensor = _ReadTiles.apply(score, parts, labels, num_classes, query, keys, *parameters)
+    result: Tensor = _ReadTiles.apply(query_terms, keys, key_terms, parts, labels, num_classes, ids, exclude)
     return result
 
 
@@ -102,9 +104,11 @@ class _ReadEncodedAgain(torch.autograd.Function):
                 scores = score(reader, part)
             if keep:
                 ctx.kept.append((part, reader, scores))
-            sums = _with_part(sums, scores.detach(), labels[part], num_classes)
+            chunk = functional.class_sums(scores.detach(), labels[part], num_classes)
             del scores
-        class_scores = _class_scores(sums)
+            sums = chunk if sums is None else functional.merge_class_sums(sums, chunk)
+        assert sums is not None, "a support has at least one object"
+        class_scores = functional.log_class_sums(sums)
         ctx.save_for_backward(class_scores, query, *parameters)
         return class_scores
 
@@ -114,9 +118,10 @@ class _ReadEncodedAgain(torch.autograd.Function):
         class_scores, query, *parameters = ctx.saved_tensors
         totals: list[Tensor | None] = [None] * (1 + len(parameters))
         for part, reader, scores in _ReadEncodedAgain.graphs(ctx, query):
-            found = _part_gradients(scores, [reader, *parameters], ctx.labels[part], class_scores, gradient)
+            of_scores = functional.class_scores_gradient(scores.detach(), ctx.labels[part], class_scores, gradient)
+            found = torch.autograd.grad(scores, [reader, *parameters], of_scores, allow_unused=True)
             totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
-            del reader, scores, found
+            del reader, scores, of_scores, found
         return None, None, None, None, None, None, *totals
 
     @staticmethod
@@ -143,58 +148,82 @@ class _ReadTiles(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        score: Callable[[Tensor, Tensor, slice], Tensor],
+        query_terms: Tensor,
+        keys: Tensor,
+        key_terms: Callable[[Tensor], Tensor],
         parts: Sequence[slice],
         labels: Tensor,
         num_classes: int,
-        query: Tensor,
-        keys: Tensor,
-        *parameters: Tensor,
+        ids: Tensor,
+        exclude: Tensor | None,
     ) -> Tensor:
-        ctx.score, ctx.parts, ctx.labels = score, parts, labels
+        tiles = _Tiles(query_terms, keys, key_terms, parts, ids, exclude)
         sums: functional.ClassSums | None = None
-        for part in parts:
-            sums = _with_part(sums, score(query, keys[part], part), labels[part], num_classes)
-        class_scores = _class_scores(sums)
-        ctx.save_for_backward(class_scores, query, keys, *parameters)
+        for part, _, scores, spare in tiles:
+            tile = functional.class_sums(scores, labels[part], num_classes, spare=spare)
+            sums = tile if sums is None else functional.merge_class_sums(sums, tile)
+        assert sums is not None, "a memory has at least one object"
+        class_scores = functional.log_class_sums(sums)
+        ctx.rest = key_terms, parts, labels, ids, exclude
+        ctx.save_for_backward(class_scores, query_terms, keys)
         return class_scores
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        class_scores, query, keys, *parameters = ctx.saved_tensors
-        of_keys = torch.empty_like(keys) if ctx.needs_input_grad[5] else None
-        totals: list[Tensor | None] = [None] * (1 + len(parameters))
-        for part in ctx.parts:
-            reader, tile = query.detach().requires_grad_(), keys[part].detach().requires_grad_(of_keys is not None)
-            with torch.enable_grad():
-                scores = ctx.score(reader, tile, part)
-            wanted = [reader, *parameters, *([] if of_keys is None else [tile])]
-            found = _part_gradients(scores, wanted, ctx.labels[part], class_scores, gradient)
+        class_scores, query_terms, keys = ctx.saved_tensors
+        key_terms, parts, labels, ids, exclude = ctx.rest
+        of_query = torch.zeros_like(query_terms)
+        of_keys = torch.empty_like(keys) if ctx.needs_input_grad[1] else None
+        for part, terms, scores, spare in _Tiles(query_terms, keys, key_terms, parts, ids, exclude):
+            of_scores = functional.class_scores_gradient(scores, labels[part], class_scores, gradient, spare=spare)
+            of_query.addmm_(of_scores, terms)
             if of_keys is not None:
-                of_keys[part] = found.pop()
-            totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
-        of_query, *of_parameters = totals
-        return None, None, None, None, of_query, of_keys, *of_parameters
+                of_keys[part] = _through(key_terms, keys[part], of_scores.mT @ query_terms)
+        return of_query, of_keys, None, None, None, None, None, None
 
 
-def _with_part(
-    sums: functional.ClassSums | None, scores: Tensor, labels: Tensor, num_classes: int
-) -> functional.ClassSums:
-    part = functional.class_sums(scores, labels, num_classes)
-    return part if sums is None else functional.merge_class_sums(sums, part)
+class _Tiles:
+    """The scores of one tile of keys after the other, all in the same memory.
+
+    Memory taken anew for each tile is given back to the system and faulted in again; that would take longer than all
+    else.
+    """
+
+    def __init__(
+        self,
+        query_terms: Tensor,
+        keys: Tensor,
+        key_terms: Callable[[Tensor], Tensor],
+        parts: Sequence[slice],
+        ids: Tensor,
+        exclude: Tensor | None,
+    ) -> None:
+        self._columns = query_terms.mT.contiguous()
+        self._keys, self._key_terms, self._parts, self._ids, self._exclude = keys, key_terms, parts, ids, exclude
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Place, (m, D') key terms, (B, m) scores, and (m, B) memory to work in."""
+        longest = max(part.stop - part.start for part in self._parts)
+        room = self._columns.new_empty(2, longest, self._columns.shape[1])
+        for part in self._parts:
+            terms = self._key_terms(self._keys[part]).to(self._columns.dtype)
+            scores, spare = room[:, : len(terms)]
+            torch.mm(terms, self._columns, out=scores)
+            if self._exclude is not None:
+                scores.masked_fill_(self._ids[part][:, None] == self._exclude, -torch.inf)
+            yield part, terms, scores.mT, spare
 
 
-def _class_scores(sums: functional.ClassSums | None) -> Tensor:
-    assert sums is not None, "a support has at least one object"
-    return functional.log_class_sums(sums)
-
-
-def _part_gradients(
-    scores: Tensor, wanted: list[Tensor], labels: Tensor, class_scores: Tensor, gradient: Tensor
-) -> list[Any]:
-    of_scores = functional.class_scores_gradient(scores.detach(), labels, class_scores, gradient)
-    return list(torch.autograd.grad(scores, wanted, of_scores, allow_unused=True))
+def _through(function: Callable[[Tensor], Tensor], point: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of a function's argument from that of its result."""
+    with torch.enable_grad():
+        argument = point.detach().requires_grad_()
+        result = function(argument)
+    if result is argument:
+        return gradient
+    (found,) = torch.autograd.grad(result, argument, gradient.to(result.dtype))
+    return found
 
 
 def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:

@@ -1,20 +1,35 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
 
-from memlab import functional
 from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 
-KINDS = {Dot: functional.dot_scores, Cosine: functional.cosine_scores, Euclidean: functional.euclidean_scores}
+KINDS: dict[type[Similarity], Callable[[Tensor, Tensor], Tensor]] = {
+    Dot: torch.dot,
+    Cosine: lambda u, m: u @ m / (u.norm() * m.norm()),
+    Euclidean: lambda u, m: -(u - m).square().sum(),
+}
+
+
+def definition(kind: type[Similarity], query: Tensor, keys: Tensor) -> Tensor:
+    """Pair by pair."""
+    return torch.stack([torch.stack([KINDS[kind](u, m) for m in keys]) for u in query])
 
 
 @pytest.mark.parametrize("learn_scale", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_is_the_scale_times_the_raw_scores(kind: type[Similarity], learn_scale: bool) -> None:
-    query, keys = torch.randn(3, 5), torch.randn(4, 5)
-    similarity = kind(scale=2.5, learn_scale=learn_scale)
-    torch.testing.assert_close(similarity(query, keys), 2.5 * KINDS[kind](query, keys))
+def test_is_the_scale_times_the_definition(kind: type[Similarity], learn_scale: bool) -> None:
+    query, keys = torch.randn(3, 5).double(), torch.randn(4, 5).double()
+    similarity = kind(scale=2.5, learn_scale=learn_scale).double()
+    torch.testing.assert_close(similarity(query, keys), 2.5 * definition(kind, query, keys), rtol=1e-6, atol=1e-7)
+
+
+def test_cosine_of_a_vector_of_length_zero_is_zero() -> None:
+    assert Cosine()(torch.zeros(1, 5), torch.randn(2, 5)).tolist() == [[0.0, 0.0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,8 +39,8 @@ def test_scale_is_learned_only_if_asked(kind: type[Similarity]) -> None:
     (log_scale,) = similarity.parameters()
     query, keys = torch.randn(3, 5).double(), torch.randn(4, 5).double()
     similarity(query, keys).sum().backward()
-    # d/dlog(s) of s * raw is s * raw
-    torch.testing.assert_close(log_scale.grad, 2.0 * KINDS[kind](query, keys).sum())
+    # d/dlog(s) of s * z is s * z; the scale itself was rounded to float32
+    torch.testing.assert_close(log_scale.grad, 2.0 * definition(kind, query, keys).sum(), rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -37,7 +52,7 @@ def test_scores_are_float32_whatever_the_encoder_gives_and_autocast_says(
     with torch.autocast("cpu", torch.bfloat16):
         found = kind()(query, keys)
     assert found.dtype is torch.float32
-    exact = KINDS[kind](query.double(), keys.double()).float()
+    exact = definition(kind, query.double(), keys.double()).float()
     torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-2)
 
 
