@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from memlab.argument_checks import check_choice, check_number, check_whole_number
 from memlab.datasets import LabelledData, stratified_split
+from memlab.objects import to_device
 from memlab.support import Support, SupportSampler
 
 
@@ -222,11 +223,11 @@ class EpisodeDataModule(pl.LightningDataModule):
             support = Support(self.store, self._near_inputs(batch.support), self._dtype, self._augmentation)
             queries = Support(self.store, self._near_inputs(batch.query), self._dtype, self._augmentation)
             return Episode(queries.inputs(), queries.labels, support)
-        ids = batch.to(device, non_blocking=True)
+        ids = to_device(batch, device)
         return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
 
     def _near_inputs(self, rows: Tensor) -> Tensor:
-        return rows.to(self.store.inputs.device, non_blocking=True)
+        return to_device(rows, self.store.inputs_device)
 
     @property
     def _dtype(self) -> torch.dtype:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memlab.argument_checks import check_whole_number
-from memlab.objects import ObjectStore
+from memlab.objects import ObjectStore, to_device
 
 
 @dataclass
@@ -26,14 +27,14 @@ class Support:
     store: ObjectStore
     rows: Tensor
     dtype: torch.dtype = torch.float32
-    augmentation: Callable[[Tensor], Tensor] | None = None
+    augmentation: Callable[[Any], Any] | None = None
     ids: Tensor = field(init=False)
     """(M,) which object each row is, on the computing device."""
     labels: Tensor = field(init=False)
     """(M,) class ids, on the computing device."""
 
     def __post_init__(self) -> None:
-        self.ids = self.rows.to(self.store.device, non_blocking=True)
+        self.ids = to_device(self.rows, self.store.device)
         self.labels = self.store.labels[self.ids]
 
     def __len__(self) -> int:
@@ -44,8 +45,8 @@ class Support:
         """C."""
         return len(self.store.class_names)
 
-    def inputs(self, part: slice = slice(None)) -> Tensor:
-        """(m, ...) inputs of a part of the support, ready for the encoder."""
+    def inputs(self, part: slice = slice(None)) -> Any:
+        """(m, ...) inputs of a part of the support, ready for the encoder; a tree of them if an object has parts."""
         inputs = self.store.take(self.rows[part], dtype=self.dtype)
         return inputs if self.augmentation is None else self.augmentation(inputs)
 

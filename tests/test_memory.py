@@ -14,6 +14,7 @@ from memlab import functional
 from memlab.augmentation import RandomAffine
 from memlab.encoders import MLP, Conv
 from memlab.memory import ChunkedMemory, FullMemory
+from memlab.objects import ObjectStore
 from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.support import Support
 from tests.conftest import loop_class_scores, random_support
@@ -242,6 +243,29 @@ def test_parameters_that_share_a_gradient_each_get_it_once() -> None:
         loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
         gradients.append(torch.autograd.grad(loss, list(encoder.parameters())))
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+
+
+class OfTwoParts(nn.Module):
+    """An encoder of objects that are a picture and a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_picture, self.of_vector = nn.Linear(64, 3), nn.Linear(2, 3)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        keys: Tensor = self.of_picture(x["picture"].flatten(1)) + self.of_vector(x["vector"])
+        return keys
+
+
+def test_inputs_may_be_trees_of_tensors() -> None:
+    support = random_support(M, num_classes=C)
+    inputs = {"picture": torch.randn(M, 1, 8, 8).double(), "vector": torch.randn(M, 2).double()}
+    store = ObjectStore(inputs=inputs, labels=support.labels, class_names=tuple("abcd"))
+    encoder, query, results = OfTwoParts().double(), torch.randn(B, 3).double(), []
+    for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=4)):
+        loss = functional.nll(memory(encoder, query, Support(store, support.rows, torch.float64)), torch.arange(B) % C)
+        results.append([loss, *torch.autograd.grad(loss.sum(), list(encoder.parameters()))])
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-14)
 
 
 def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:

@@ -54,3 +54,30 @@ def test_refuses_labels_without_a_class_and_sizes_that_differ() -> None:
         ObjectStore(inputs=torch.zeros(3, 2), labels=torch.arange(3), class_names=("a", "b"))
     with pytest.raises(ValueError, match="2 of them for 3 objects"):
         ObjectStore(inputs=torch.zeros(3, 2), labels=torch.zeros(2, dtype=torch.int64), class_names=("a",))
+
+
+def test_objects_of_several_parts_are_a_tree_and_each_part_is_treated_by_its_type() -> None:
+    pictures, words = images().inputs, torch.arange(40).view(20, 2)
+    store = ObjectStore(inputs={"x": pictures, "words": [words]}, labels=torch.arange(20) % 2, class_names=("a", "b"))
+    alone = ObjectStore(inputs=pictures, labels=store.labels, class_names=("a", "b"))
+    rows = torch.tensor([4, 0, 19])
+    for each in (store, alone):
+        each.normalise_by(torch.arange(10))
+    taken = store.take(rows, dtype=torch.float64)
+    assert torch.equal(taken["x"], alone.take(rows, dtype=torch.float64))
+    assert torch.equal(taken["words"][0], words[rows])
+    assert store.input_shape == {"x": (3, 4, 4), "words": [(2,)]}
+    assert len(store) == 20
+
+
+def test_refuses_a_part_of_another_length() -> None:
+    with pytest.raises(ValueError, match="20 of them for 19 objects"):
+        ObjectStore(inputs=[torch.zeros(20, 2), torch.zeros(19, 2)], labels=torch.zeros(20).long(), class_names=("a",))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_rows_of_host_memory_reach_the_gpu_as_they_are() -> None:
+    store, rows = images(), torch.tensor([3, 3, 7])
+    expected = store.take(rows, dtype=torch.float32)
+    store.place(inputs_on=torch.device("cpu"), compute_on=torch.device("cuda"))
+    assert torch.equal(store.take(rows.cuda(), dtype=torch.float32).cpu(), expected)
