@@ -32,6 +32,7 @@ from memlab.datamodule import EpisodeDataModule
 from memlab.evidence import check_k
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
+from memlab.out_of_memory import OutOfMemoryError
 from memlab.results import results_table, versions, write_results
 
 CONF = str(Path(__file__).parent / "conf")
@@ -132,7 +133,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
 
 def fit(run: Run, cfg: DictConfig) -> None:
     """Train, from the start or from a checkpoint."""
-    with command_line.mistakes_in_one_line((DivergenceError, OSError)):
+    with command_line.mistakes_in_one_line((DivergenceError, OutOfMemoryError, OSError)):
         try:
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
         except SystemExit:  # how Lightning ends after Ctrl-C, without a word
@@ -160,7 +161,7 @@ def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
         "data": run.datamodule.data.name,
         "overrides": list(HydraConfig.get().overrides.task),
         "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
-        "sizes": run.datamodule.sizes,
+        "sizes": run.datamodule.sizes | run.model.memory.sizes,
         "epochs": run.trainer.current_epoch,
         "best_epoch": best["epoch"] + 1,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),

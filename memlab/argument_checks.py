@@ -6,8 +6,14 @@ from collections.abc import Collection
 from math import inf
 
 
-def check_whole_number(name: str, value: object, *, minimum: int = 1) -> int:
+def check_whole_number(name: str, value: object, *, minimum: int = 1, or_else: str | None = None) -> int:
     """Return ``value`` if it is a whole number of at least ``minimum``.
+
+    Args:
+        name: the parameter.
+        value: what was given.
+        minimum: the least allowed.
+        or_else: a word that the caller allows too, for the message.
 
     Raises:
         ValueError: if it is of another type (a bool, a float, a string) or too small.
@@ -20,7 +26,8 @@ def check_whole_number(name: str, value: object, *, minimum: int = 1) -> int:
     ValueError: chunk_size=1.5: must be a whole number of at least 1
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name}={value}: must be a whole number of at least {minimum}")
+        also = f", or {or_else}" if or_else else ""
+        raise ValueError(f"{name}={value}: must be a whole number of at least {minimum}{also}")
     return value
 
 

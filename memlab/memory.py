@@ -6,9 +6,12 @@ A memory maps encoded queries and a support to class scores (B, C); their log_so
 
 from __future__ import annotations
 
+import logging
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import torch
@@ -16,9 +19,13 @@ from torch import Tensor, nn
 
 from memlab import functional
 from memlab.argument_checks import check_number, check_whole_number
+from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
+from memlab.replay import RandomState
 from memlab.similarity import Similarity
 from memlab.support import Support
-from memlab.two_pass import RandomState, read_encoded_again
+from memlab.two_pass import read_encoded_again
+
+log = logging.getLogger(__name__)
 
 
 class FullMemory(nn.Module):
@@ -49,6 +56,21 @@ class FullMemory(nn.Module):
         scores = self.score(encoder, query, support, slice(None), exclude)
         return functional.class_scores(scores, support.labels, support.num_classes)
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Sizes in use, to be told with the results."""
+        return {}
+
+    def shrink(self) -> None:
+        """Take less memory from now on, after it has run out in a step.
+
+        Raises:
+            OutOfMemoryError: always; there is nothing to make smaller.
+        """
+        raise OutOfMemoryError(
+            "memory=full: out of memory in a training step; memory=chunked gives the same at the memory of one chunk"
+        )
+
     def score(self, encoder: nn.Module, query: Tensor, support: Support, part: slice, exclude: Tensor | None) -> Tensor:
         """(B, m) scores of a part of the support, encoded now."""
         scores: Tensor = self.similarity(query, encoder(support.inputs(part)))
@@ -70,17 +92,21 @@ class ChunkedMemory(FullMemory):
 
     Args:
         similarity: scores keys for queries.
-        chunk_size: support objects encoded at a time.
+        chunk_size: support objects encoded at a time; ``auto`` measures at the first step which size is good on this
+            device for this encoder.
         activation_budget: memory for graphs kept from pass 1: bytes, or below 1 a share of what is free on the device
             at the first step; 0 for the leanest step.
 
     Raises:
-        ValueError: for a chunk size that is not a whole number of at least 1, or a budget below 0.
+        ValueError: for a chunk size that is neither a whole number of at least 1 nor ``auto``, or a budget below 0.
     """
 
-    def __init__(self, *, similarity: Similarity, chunk_size: int, activation_budget: float = 0) -> None:
+    def __init__(self, *, similarity: Similarity, chunk_size: int | str, activation_budget: float = 0) -> None:
         super().__init__(similarity=similarity)
-        self.chunk_size = check_whole_number("chunk_size", chunk_size)
+        self.chunk_size: int | None = None
+        """Support objects encoded at a time, as given, measured or halved; None until ``auto`` has measured."""
+        if chunk_size != "auto":
+            self.chunk_size = check_whole_number("chunk_size", chunk_size, or_else="auto")
         self.activation_budget = check_number("activation_budget", activation_budget, at_least=0)
         self._kept_at_most: int | None = None
         self._knows_encoder = False
@@ -91,20 +117,53 @@ class ChunkedMemory(FullMemory):
         if not self._knows_encoder:
             self._knows_encoder = True
             _warn_of_batch_norm(encoder)
-        return read_encoded_again(
-            lambda reader, part: self.score(encoder, reader, support, part, exclude),
-            parts=self.parts(support),
-            kept=self._kept_chunks(encoder, query, support, exclude),
-            again=lambda: _running_statistics_restored(encoder),
-            labels=support.labels,
-            num_classes=support.num_classes,
-            query=query,
-            parameters=parameters,
-        )
+
+        def read(query: Tensor, parts: list[slice], kept: int) -> Tensor:
+            return read_encoded_again(
+                lambda reader, part: self.score(encoder, reader, support, part, exclude),
+                parts=parts,
+                kept=kept,
+                again=lambda: _running_statistics_restored(encoder),
+                labels=support.labels,
+                num_classes=support.num_classes,
+                query=query,
+                parameters=parameters,
+            )
+
+        if self.chunk_size is None:
+            with RandomState(query.device).again(), _running_statistics_restored(encoder):
+                reader = query.detach().requires_grad_(torch.is_grad_enabled())
+                self.chunk_size = _good_chunk_size(
+                    lambda size: read(reader, [slice(size)], 0), [reader, *parameters], len(support)
+                )
+        return read(query, self.parts(support), self._kept_chunks(encoder, query, support, exclude))
 
     def parts(self, support: Support) -> list[slice]:
         """The chunks, in order."""
+        assert self.chunk_size is not None, "measured when the first support is read"
         return [slice(start, start + self.chunk_size) for start in range(0, len(support), self.chunk_size)]
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """See `FullMemory.sizes`."""
+        return {"chunk": self.chunk_size}
+
+    def shrink(self) -> None:
+        """Halve the chunk, after memory has run out in a step; as many graphs as before are kept, of half the size.
+
+        Raises:
+            OutOfMemoryError: if a chunk is one object already.
+        """
+        if self.chunk_size is None or self.chunk_size == 1:
+            raise OutOfMemoryError(
+                "memory=chunked: out of memory with a chunk of one object; lower datamodule.batch_size or choose a"
+                " smaller encoder"
+            )
+        before, self.chunk_size = self.chunk_size, self.chunk_size // 2
+        log.warning(
+            f"out of memory in a step with chunks of {before:,} objects: computed again and going on with"
+            f" {self.chunk_size:,}; memory.chunk_size={self.chunk_size} starts there"
+        )
 
     def _kept_chunks(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> int:
         """How many chunks are to keep their graph; measured at the first step."""
@@ -136,6 +195,63 @@ class ChunkedMemory(FullMemory):
             scores = self.score(encoder, query.detach().requires_grad_(), support, self.parts(support)[0], exclude)
         weigh(scores)
         return sum(saved.values())
+
+
+SMALLEST_CHUNK_TRIED = 32
+WORTH_ITS_MEMORY = 0.95
+"""A chunk of twice the size is better if an object takes less than this share of the time."""
+
+
+def _good_chunk_size(read: Callable[[int], Tensor], wanted: list[Tensor], size: int) -> int:
+    """Measure reads of ever larger chunks, forward and backward, until two doublings have not been worth their memory.
+
+    Args:
+        read: class scores from the first so many objects.
+        wanted: what gradients are wanted for.
+        size: M.
+    """
+    device = wanted[0].device
+    tried: dict[int, float] = {}
+    best = chunk = min(SMALLEST_CHUNK_TRIED, size)
+    while True:
+        try:
+            tried[chunk] = _seconds(partial(_read_and_back, read, chunk, wanted), device) / chunk
+        except (RuntimeError, MemoryError) as error:
+            if chunk == best or not is_out_of_memory(error):
+                raise
+            break
+        if tried[chunk] < WORTH_ITS_MEMORY * tried[best]:
+            best = chunk
+        if chunk == size or chunk >= 4 * best:
+            break
+        chunk = min(2 * chunk, size)
+    microseconds = ", ".join(f"{1e6 * seconds:,.1f} at {chunk:,}" for chunk, seconds in tried.items())
+    log.info(f"memory.chunk_size=auto: {best:,}, measured in microseconds for an object: {microseconds}")
+    return best
+
+
+def _read_and_back(read: Callable[[int], Tensor], chunk: int, wanted: list[Tensor]) -> None:
+    class_scores = read(chunk)
+    if class_scores.requires_grad:
+        total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
+        torch.autograd.grad(total, [tensor for tensor in wanted if tensor.requires_grad], allow_unused=True)
+
+
+def _seconds(compute: Callable[[], None], device: torch.device) -> float:
+    """The shorter of two times, after once for warming up."""
+    times = []
+    for _ in range(3):
+        _synchronise(device)
+        start = time.perf_counter()
+        compute()
+        _synchronise(device)
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def _batch_norms(encoder: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

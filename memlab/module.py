@@ -19,6 +19,7 @@ from memlab.argument_checks import check_switch
 from memlab.datamodule import Episode, EpisodeDataModule, Queries
 from memlab.evidence import Evidence, strongest
 from memlab.memory import FullMemory
+from memlab.out_of_memory import Step, until_it_fits
 from memlab.stored_keys import StoredKeys
 
 BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
@@ -104,12 +105,21 @@ class MemoryClassifier(pl.LightningModule):
         self.test_metrics = _evaluation_metrics(len(class_names), "test")
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
-        """Mean loss of the queries given their support."""
-        class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support)
-        loss = functional.nll(class_scores, batch.labels).mean()
+        """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
+
+        def compute() -> Step:
+            class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support)
+            return Step(functional.nll(class_scores, batch.labels).mean(), class_scores)
+
+        loss, class_scores = until_it_fits(
+            compute,
+            shrink=self.memory.shrink,
+            parameters=[parameter for parameter in self.parameters() if parameter.requires_grad],
+            device=self.device,
+        )
         size = len(batch.labels)
-        self.train_accuracy(class_scores.detach(), batch.labels)
-        absent = functional.absent_class(class_scores.detach(), batch.labels).float().mean()
+        self.train_accuracy(class_scores, batch.labels)
+        absent = functional.absent_class(class_scores, batch.labels).float().mean()
         self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)

@@ -7,13 +7,14 @@ class. Pass 2, the backward, makes the scores of each part again and sends ``exp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from memlab import functional
+from memlab.replay import AutocastState, RandomState
 
 
 def read_encoded_again(
@@ -93,7 +94,7 @@ class _ReadEncodedAgain(torch.autograd.Function):
     ) -> Tensor:
         ctx.score, ctx.parts, ctx.again, ctx.labels = score, parts, again, labels
         ctx.random_state = RandomState(query.device)
-        ctx.autocast = _AutocastState(query.device)
+        ctx.autocast = AutocastState(query.device)
         first_kept = len(parts) - kept
         ctx.scored_again, ctx.kept = parts[:first_kept], []
         sums: functional.ClassSums | None = None
@@ -231,38 +232,3 @@ def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
     if total is None or more is None:
         return total if more is None else more.clone()
     return total.add_(more)
-
-
-class RandomState:
-    """State of torch's global generators, to replay what was drawn from here on."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._host_state = torch.get_rng_state()
-        self._device_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-
-    def restore(self) -> None:
-        """Set the generators to the state kept."""
-        torch.set_rng_state(self._host_state)
-        if self._device_state is not None:
-            torch.cuda.set_rng_state(self._device_state, self._device)
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """Within this context the generators start from the state kept; afterwards they are as before."""
-        with torch.random.fork_rng(devices=[] if self._device_state is None else [self._device]):
-            self.restore()
-            yield
-
-
-class _AutocastState:
-    """Whether and how autocast is on, to enter it again where torch does not carry it: into a custom backward."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device_type = device.type
-        self._dtype = torch.get_autocast_dtype(device.type)
-        self._enabled = torch.is_autocast_enabled(device.type)
-
-    def again(self) -> torch.autocast:
-        """Autocast as it was. Without its weight cache: casts cached in the pass without graph would lose gradients."""
-        return torch.autocast(self._device_type, self._dtype, self._enabled, cache_enabled=False)

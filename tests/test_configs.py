@@ -69,6 +69,14 @@ def test_activation_budget(command: Callable[..., Outcome]) -> None:
     assert outcome.status == 0, outcome.err
 
 
+def test_chunk_size_that_was_measured_stands_in_the_log_and_in_the_results(command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, "memory=chunked", "memory.chunk_size=auto")
+    assert outcome.status == 0, outcome.err
+    (folder,) = outcome.run_folders
+    chunk = json.loads((folder / "results.json").read_text())["sizes"]["chunk"]
+    assert f"memory.chunk_size=auto: {chunk:,}, measured" in (folder / "train.log").read_text()
+
+
 def test_clipping_accumulation_and_host_memory(command: Callable[..., Outcome]) -> None:
     words = ["trainer.gradient_clip_val=1", "trainer.accumulate_grad_batches=2", "datamodule.location=host"]
     assert command(*SMOKE, *words).status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -400,7 +401,70 @@ class TestBatchNorm:
         assert len(recwarn) == 1
 
 
+class TestAutoChunk:
+    """The clock is replaced by a cost that is known; what the clock says is no business of tests."""
+
+    @pytest.fixture
+    def cost(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+        """Seconds of a call and of an object beyond the first so many; the encoder moves the clock by it."""
+        clock = {"now": 0.0, "call": 1.0, "object": 0.01, "slow_above": float("inf"), "room_for": float("inf")}
+        monkeypatch.setattr("memlab.memory.time.perf_counter", lambda: clock["now"])
+        return clock
+
+    def encoder(self, cost: dict[str, float]) -> nn.Module:
+        def tick(_: nn.Module, inputs: tuple[Tensor]) -> None:
+            size = len(inputs[0])
+            if size > cost["room_for"]:
+                raise torch.OutOfMemoryError("no room")
+            cost["now"] += cost["call"] + cost["object"] * size * (1 if size <= cost["slow_above"] else 9)
+
+        encoder = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5), nn.Linear(4, 3)).double()
+        encoder.register_forward_pre_hook(tick)
+        return encoder
+
+    @pytest.mark.parametrize(
+        ("size", "change", "chunk"),
+        [
+            (1000, {}, 1000),
+            (1000, {"call": 0.0}, 32),
+            (1000, {"slow_above": 128}, 128),
+            (1000, {"room_for": 300}, 256),
+            (20, {}, 20),
+        ],
+    )
+    def test_is_the_smallest_whose_doubling_is_not_worth_it(
+        self, cost: dict[str, float], size: int, change: dict[str, float], chunk: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cost.update(change)
+        memory = ChunkedMemory(similarity=Dot(), chunk_size="auto")
+        support = random_support(size, num_classes=C)
+        with caplog.at_level(logging.INFO):
+            memory(self.encoder(cost), torch.randn(B, 3, dtype=torch.float64), support)
+        assert memory.chunk_size == chunk
+        assert f"memory.chunk_size=auto: {chunk:,}, measured" in caplog.text
+
+    @pytest.mark.filterwarnings("ignore:memory=chunked. the encoder has BatchNorm")
+    def test_measuring_leaves_no_trace_in_the_results(self) -> None:
+        support, query = random_support(M, num_classes=C), torch.randn(B, 3, dtype=torch.float64)
+        encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        results = []
+        for chunk_size in ("auto", M):
+            encoder.load_state_dict(before)
+            torch.manual_seed(3)
+            loss = ChunkedMemory(similarity=Dot(), chunk_size=chunk_size)(encoder, query, support).exp().sum()
+            results.append([loss, *torch.autograd.grad(loss, list(encoder.parameters())), *encoder.buffers()])
+            assert all(parameter.grad is None for parameter in encoder.parameters())
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+    def test_without_gradient_only_the_reading_is_measured(self) -> None:
+        memory = ChunkedMemory(similarity=Dot(), chunk_size="auto")
+        with torch.no_grad():
+            memory(nn.Linear(6, 3).double(), torch.randn(B, 3).double(), random_support(M, num_classes=C))
+        assert memory.chunk_size == M
+
+
 @pytest.mark.parametrize("value", [0, -5, 1.5, "abc", True, None])
-def test_chunk_size_must_be_a_whole_number_above_zero(value: object) -> None:
-    with pytest.raises(ValueError, match=f"chunk_size={value}: must be a whole number of at least 1"):
+def test_chunk_size_must_be_a_whole_number_above_zero_or_auto(value: object) -> None:
+    with pytest.raises(ValueError, match=f"chunk_size={value}: must be a whole number of at least 1, or auto"):
         ChunkedMemory(similarity=Dot(), chunk_size=value)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -137,26 +137,42 @@ def test_nan_loss_stops_with_one_line_and_no_results(command: Callable[..., Outc
 
 
 class TestRealProcess:
-    def start(self, folder: Path, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, str(REPOSITORY / "train.py"), *words],
-            cwd=folder,
-            env={**os.environ, "HYDRA_FULL_ERROR": ""},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+    @pytest.fixture
+    def start(self, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+        """Start ``python train.py WORDS`` as from a terminal; what is left of it dies with the test."""
+        runs = []
 
-    def test_two_runs_started_at_once_have_folders_of_their_own(self, tmp_path: Path) -> None:
-        runs = [self.start(tmp_path, *SMOKE, f"seed={seed}") for seed in range(2)]
+        def start(*words: str) -> subprocess.Popen[str]:
+            run = subprocess.Popen(
+                [sys.executable, str(REPOSITORY / "train.py"), *words],
+                cwd=tmp_path,
+                env={**os.environ, "HYDRA_FULL_ERROR": ""},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
+            )
+            runs.append(run)
+            return run
+
+        yield start
+        for run in runs:
+            run.kill()
+
+    def test_two_runs_started_at_once_have_folders_of_their_own(
+        self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    ) -> None:
+        runs = [start(*SMOKE, f"seed={seed}") for seed in range(2)]
         for run in runs:
             _, err = run.communicate(timeout=120)
             assert run.returncode == 0, err
         found = [json.loads(file.read_text())["seed"] for file in tmp_path.glob("outputs/*/results.json")]
         assert sorted(found) == [0, 1]
 
-    def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(self, tmp_path: Path) -> None:
-        run = self.start(tmp_path, *QUIET, "trainer.max_epochs=10000", "callbacks.early_stopping.patience=10000")
+    def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(
+        self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+    ) -> None:
+        run = start(*QUIET, "trainer.max_epochs=10000", "callbacks.early_stopping.patience=10000")
         deadline = time.monotonic() + 90
         while not list(tmp_path.glob("outputs/*/checkpoints/last.ckpt")):
             assert time.monotonic() < deadline
