@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import logging
-
-import pytorch_lightning as pl
-
-log = logging.getLogger(__name__)
 
 # mallopt's parameters, from glibc's malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -29,15 +24,3 @@ def raise_malloc_thresholds() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD) and mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD))
-
-
-class RaiseMallocThresholds(pl.Callback):
-    """Calls `raise_malloc_thresholds` before training, and says so."""
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Raise them at the start of ``fit``."""
-        if stage == "fit" and raise_malloc_thresholds():
-            log.info(
-                "glibc's malloc thresholds raised: steps are faster, up to 2 GiB stay reserved"
-                " (trainer.raise_malloc_thresholds=false leaves them)"
-            )

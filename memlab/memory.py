@@ -173,10 +173,10 @@ class ChunkedMemory(FullMemory):
             budget = self.activation_budget
             if budget < 1:
                 budget *= _free_bytes(query.device)
-            self._kept_at_most = int(budget // self._graph_bytes(encoder, query, support, exclude))
+            self._kept_at_most = int(budget // self.graph_bytes(encoder, query, support, exclude))
         return min(self._kept_at_most, len(self.parts(support)))
 
-    def _graph_bytes(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> int:
+    def graph_bytes(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> int:
         """Bytes that the graph of one chunk holds: what autograd saves for it, parameters apart, and its scores."""
         own = {parameter.untyped_storage().data_ptr() for parameter in [*encoder.parameters(), *self.parameters()]}
         saved: dict[int, int] = {}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from memlab.allocator import RaiseMallocThresholds
+from memlab.allocator import raise_malloc_thresholds
 from memlab.argument_checks import check_choice, check_number, check_switch, check_whole_number
+
+log = logging.getLogger(__name__)
 
 ACCELERATORS = ["auto", "cpu", "gpu", "cuda", "mps"]
 
@@ -67,3 +70,15 @@ def make_trainer(
         callbacks=list(callbacks),
         **others,
     )
+
+
+class RaiseMallocThresholds(pl.Callback):
+    """Calls `raise_malloc_thresholds` before training, and says so."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Raise them at the start of ``fit``."""
+        if stage == "fit" and raise_malloc_thresholds():
+            log.info(
+                "glibc's malloc thresholds raised: steps are faster, up to 2 GiB stay reserved"
+                " (trainer.raise_malloc_thresholds=false leaves them)"
+            )

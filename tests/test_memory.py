@@ -318,13 +318,13 @@ def test_frozen_encoder_and_detached_query_need_no_gradient() -> None:
 
 
 class TestActivationBudget:
-    """Chunks of 5 of the 23 objects; the graph of one weighs what `_graph_bytes` says."""
+    """Chunks of 5 of the 23 objects; the graph of one weighs what `graph_bytes` says."""
 
     def read(self, kept: float, encoder: nn.Module, support: Support) -> list[Tensor]:
         """Gradients with a budget of so many graphs."""
         memory = ChunkedMemory(similarity=Dot(), chunk_size=5)
         query = torch.randn(B, 3, dtype=support.dtype, generator=torch.Generator().manual_seed(2))
-        graph = memory._graph_bytes(encoder, query, support, None)
+        graph = memory.graph_bytes(encoder, query, support)
         memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=kept * graph)
         torch.manual_seed(4)
         loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
@@ -345,10 +345,10 @@ class TestActivationBudget:
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
-    def test_graph_bytes_are_what_autograd_holds(self) -> None:
+    def testgraph_bytes_are_what_autograd_holds(self) -> None:
         support = random_support(M, num_classes=C)
         encoder = nn.Sequential(nn.Linear(6, 100), nn.Tanh(), nn.Linear(100, 3)).double()
-        found = ChunkedMemory(similarity=Dot(), chunk_size=5)._graph_bytes(
+        found = ChunkedMemory(similarity=Dot(), chunk_size=5).graph_bytes(
             encoder, torch.randn(B, 3).double(), support, None
         )
         inputs, hidden, keys, query, scores = 5 * 6, 5 * 100, 5 * 3, B * 3, 5 * B
@@ -358,7 +358,7 @@ class TestActivationBudget:
         support, encoder = random_support(M, num_classes=C), nn.Linear(6, 3).double()
         query = torch.randn(B, 3, dtype=torch.float64)
         memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=0.5)
-        free = 6.5 * memory._graph_bytes(encoder, query, support, None)
+        free = 6.5 * memory.graph_bytes(encoder, query, support)
         monkeypatch.setattr("memlab.memory._free_bytes", lambda _: free)
         assert memory._kept_chunks(encoder, query, support, None) == 3
 

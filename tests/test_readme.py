@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 from tests.idx_files import write_idx
 
@@ -40,6 +41,16 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     assert outcome.status == 0, outcome.err
 
 
+@pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab ")])
+def test_other_commands_run(text: str, tmp_path: Path) -> None:
+    small = ["--tasks=evaluation", "--sizes=40", "--rounds=1", "--contenders=memlab tiles", f"--output={tmp_path}"]
+    assert main([*text.split()[1:], *small]) == 0
+
+
+def test_every_command_shown_is_run_by_a_test() -> None:
+    assert all(command.startswith(("python train.py", "memlab ")) for command in COMMANDS[2:])
+
+
 def test_every_option_stands_in_the_table_of_groups() -> None:
     groups = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", README, re.M))
     for folder in (REPOSITORY / "conf").iterdir():
@@ -50,7 +61,7 @@ def test_every_option_stands_in_the_table_of_groups() -> None:
 
 def test_every_module_stands_in_the_tree() -> None:
     tree = README[README.index("## The tree") :]
-    for module in (REPOSITORY / "memlab").glob("[a-z]*.py"):
+    for module in (REPOSITORY / "memlab").glob("[a-z]*"):
         assert module.name in tree, module.name
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from memlab.allocator import RaiseMallocThresholds
-from memlab.trainer import make_trainer
+from memlab.trainer import RaiseMallocThresholds, make_trainer
 from tests.conftest import REPOSITORY
 
 WORDS: dict[str, Any] = {
@@ -30,7 +29,7 @@ def faults():
     torch.ones(16, 2**20).exp_()  # 64 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 def counted():
-    [faults() for _ in range(3)]  # let the heap grow to its size
+    [faults() for _ in range(12)]  # let the heap grow to its size
     return sum(faults() for _ in range(5))
 print(counted(), raise_malloc_thresholds(), counted())
 """

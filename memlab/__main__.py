@@ -1,0 +1,25 @@
+"""The command ``memlab``; training is ``python train.py``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from memlab.benchmark import command as bench
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run the command that the words name; return the exit status."""
+    parser = argparse.ArgumentParser(prog="memlab", description="Differentiable nearest-neighbour classification.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    bench.add_arguments(commands.add_parser("bench", help="measure time and memory beside other libraries"))
+    arguments = parser.parse_args(words)
+    try:
+        return bench.run(arguments)
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Who is measured: memlab's modes, and what a user would otherwise take, each in the way its authors mean it.
+
+A contender is made for some material and then called again and again; every call does all the work once. Calls for a
+read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from memlab import functional
+from memlab.benchmark.problems import Material
+from memlab.memory import ChunkedMemory, FullMemory
+from memlab.similarity import Dot
+
+Call = Callable[[], Tensor | None]
+Maker = Callable[[Material], Call]
+
+OWN = "memlab"
+NEEDS = {
+    "KeOps": "pykeops",
+    "NCALoss": "pytorch_metric_learning",
+    "faiss flat + vote": "faiss",
+    "scikit-learn brute": "sklearn",
+}
+"""Package that a contender needs."""
+NEIGHBOURS = 10
+"""Neighbours that vote where a rival does not read everything."""
+
+
+def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) -> dict[str, Maker]:
+    """The contenders for a task by name, those whose package is missing left out.
+
+    Args:
+        task: one of `memlab.benchmark.problems.TASKS`.
+        chunks: chunk sizes for the contenders that have one.
+        budgets: shares of all graphs that chunked may keep, besides none.
+    """
+    if task == "read":
+        found = {
+            f"{OWN} full": _read(_full_read),
+            f"{OWN} tiles": _read(_tiles_read),
+            "plain PyTorch": _read(_plain_loss),
+            "SDPA, one-hot values": _read(_attention),
+            "NCALoss": _read(_nca),
+            "KeOps": _read(_keops),
+        }
+    elif task == "step":
+        found = {f"{OWN} full": _full_step}
+        for chunk in chunks:
+            for budget in [0.0, *budgets]:
+                keeps = f", {budget:.0%} kept" if budget else ""
+                found[f"{OWN} chunked {chunk:,}{keeps}"] = _chunked_step(chunk, budget)
+            found[f"checkpoint {chunk:,}"] = _checkpoint_step(chunk)
+            found[f"gradient caching {chunk:,}"] = _gradient_caching_step(chunk)
+        found["plain PyTorch"] = _encode_all(_plain_loss)
+        found["NCALoss"] = _encode_all(_nca)
+        found["KeOps"] = _encode_all(_keops)
+    else:
+        found = {
+            f"{OWN} full": _whole_matrix,
+            f"{OWN} tiles": _tiles,
+            "faiss flat + vote": _faiss,
+            "scikit-learn brute": _scikit_learn,
+        }
+    return {name: make for name, make in found.items() if name not in NEEDS or find_spec(NEEDS[name])}
+
+
+Loss = Callable[[Material, Tensor, Tensor], Tensor]
+"""Mean loss from material, (B, D) queries and (M, D) keys."""
+
+
+def _plain_loss(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    """What a careful user writes: two log-sum-exps of one matrix."""
+    scores = query @ keys.T
+    own = scores.masked_fill(material.targets[:, None] != material.labels[None, :], -torch.inf)
+    return (scores.logsumexp(1) - own.logsumexp(1)).mean()
+
+
+def _full_read(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    class_scores = functional.class_scores(Dot()(query, keys), material.labels, material.problem.classes)
+    return functional.nll(class_scores, material.targets).mean()
+
+
+def _tiles_read(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    material.stored.keys = keys
+    return functional.nll(material.stored.class_scores(query), material.targets).mean()
+
+
+def _attention(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    values = F.one_hot(material.labels, material.problem.classes).to(keys.dtype)
+    mass = F.scaled_dot_product_attention(query[None], keys[None], values[None], scale=1.0)[0]
+    return F.nll_loss(mass.log(), material.targets)
+
+
+def _nca(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    from pytorch_metric_learning.distances import DotProductSimilarity
+    from pytorch_metric_learning.losses import NCALoss
+
+    loss = NCALoss(softmax_scale=1, distance=DotProductSimilarity(normalize_embeddings=False))
+    result: Tensor = loss(query, material.targets, ref_emb=keys, ref_labels=material.labels)
+    return result
+
+
+def _keops(material: Material, query: Tensor, keys: Tensor) -> Tensor:
+    from pykeops.torch import LazyTensor
+
+    scores = (LazyTensor(query[:, None, :]) * LazyTensor(keys[None, :, :])).sum(-1)
+    mine = LazyTensor(material.targets.to(query.dtype)[:, None, None])
+    theirs = LazyTensor(material.labels.to(query.dtype)[None, :, None])
+    apart = 1e4 * (mine - theirs).square()  # takes objects of other classes out of the sum
+    result: Tensor = (scores.logsumexp(dim=1) - (scores - apart).logsumexp(dim=1)).mean()
+    return result
+
+
+def _read(loss: Loss) -> Maker:
+    def make(material: Material) -> Call:
+        def call() -> Tensor:
+            query, keys = material.query.detach().requires_grad_(), material.keys.detach().requires_grad_()
+            value = loss(material, query, keys)
+            value.backward()
+            return value.detach()
+
+        return call
+
+    return make
+
+
+def _step(material: Material, loss: Callable[[], Tensor]) -> Call:
+    def call() -> Tensor:
+        material.encoder.zero_grad()
+        value = loss()
+        value.backward()
+        return value.detach()
+
+    return call
+
+
+def _encode_all(loss: Loss) -> Maker:
+    def make(material: Material) -> Call:
+        encoder, support = material.encoder, material.support
+        return _step(material, lambda: loss(material, encoder(material.query_inputs), encoder(support.inputs())))
+
+    return make
+
+
+def _memory_step(material: Material, memory: FullMemory) -> Call:
+    def loss() -> Tensor:
+        class_scores = memory(material.encoder, material.encoder(material.query_inputs), material.support)
+        return functional.nll(class_scores, material.targets).mean()
+
+    return _step(material, loss)
+
+
+def _full_step(material: Material) -> Call:
+    return _memory_step(material, FullMemory(similarity=Dot()))
+
+
+def _chunked_step(chunk: int, share: float) -> Maker:
+    def make(material: Material) -> Call:
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=chunk)
+        if share:
+            query = material.encoder(material.query_inputs).detach()
+            graphs = memory.graph_bytes(material.encoder, query, material.support) * len(memory.parts(material.support))
+            memory = ChunkedMemory(similarity=Dot(), chunk_size=chunk, activation_budget=int(share * graphs))
+        return _memory_step(material, memory)
+
+    return make
+
+
+def _parts(material: Material, chunk: int) -> list[slice]:
+    return [slice(start, start + chunk) for start in range(0, len(material.support), chunk)]
+
+
+def _checkpoint_step(chunk: int) -> Maker:
+    """Every chunk under `torch.utils.checkpoint`: activations are computed again, keys and scores are held."""
+
+    def make(material: Material) -> Call:
+        def encode(part: slice) -> Tensor:
+            keys: Tensor = material.encoder(material.support.inputs(part))
+            return keys
+
+        def loss() -> Tensor:
+            keys: Any = [checkpoint(encode, part, use_reentrant=False) for part in _parts(material, chunk)]
+            return _plain_loss(material, material.encoder(material.query_inputs), torch.cat(keys))
+
+        return _step(material, loss)
+
+    return make
+
+
+def _gradient_caching_step(chunk: int) -> Maker:
+    """Gao et al. 2021, section 3: keys without graph, gradients of the keys, then chunk by chunk with graph."""
+
+    def make(material: Material) -> Call:
+        encoder, support, parts = material.encoder, material.support, _parts(material, chunk)
+
+        def call() -> Tensor:
+            encoder.zero_grad()
+            with torch.no_grad():
+                keys = torch.cat([encoder(support.inputs(part)) for part in parts])
+            keys.requires_grad_()
+            value = _plain_loss(material, encoder(material.query_inputs), keys)
+            value.backward()
+            assert keys.grad is not None
+            for part in parts:
+                encoder(support.inputs(part)).backward(keys.grad[part])
+            return value.detach()
+
+        return call
+
+    return make
+
+
+@torch.no_grad()
+def _no_gradient(compute: Callable[[], Any]) -> None:
+    compute()
+
+
+def _whole_matrix(material: Material) -> Call:
+    def compute() -> Tensor:
+        scores = Dot()(material.query, material.keys)
+        return functional.class_scores(scores, material.labels, material.problem.classes).softmax(-1)
+
+    return lambda: _no_gradient(compute)
+
+
+def _tiles(material: Material) -> Call:
+    stored, query = material.stored, material.query
+    return lambda: _no_gradient(lambda: stored.class_scores(query).softmax(-1))
+
+
+def _faiss(material: Material) -> Call:
+    import faiss
+
+    index = faiss.IndexFlatIP(material.problem.embedding)
+    index.add(material.keys.cpu().numpy())
+    query, labels = material.query.cpu().numpy(), material.labels.cpu()
+
+    def compute() -> Tensor:
+        scores, found = index.search(query, NEIGHBOURS)
+        weights = torch.from_numpy(scores).softmax(-1)
+        mass = torch.zeros(len(query), material.problem.classes)
+        return mass.scatter_add_(1, labels[torch.from_numpy(found)], weights)
+
+    return lambda: _no_gradient(compute)
+
+
+def _scikit_learn(material: Material) -> Call:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    keys, query = material.keys.cpu().numpy(), material.query.cpu().numpy()
+    classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(keys, np.asarray(material.labels.cpu()))
+    return lambda: _no_gradient(lambda: classifier.predict_proba(query))

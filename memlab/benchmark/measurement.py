@@ -1,0 +1,198 @@
+"""How it is measured: a process of its own for each contender, rounds in turn, medians.
+
+A process of its own, because memory that one contender has used would be found warm, or kept, by the next, and because
+the thread pools of several libraries in one process get in each other's way.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+
+import psutil
+import torch
+
+from memlab.allocator import raise_malloc_thresholds
+from memlab.benchmark.contenders import Call, contenders
+from memlab.benchmark.problems import Material, Problem
+from memlab.out_of_memory import is_out_of_memory
+
+TURN_SECONDS = 0.3
+"""A turn of short calls is as many of them as fit."""
+SMALL = 64
+"""Support objects of the call that loads libraries and starts threads before anything is measured."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all processes share.
+
+    Args:
+        chunks: chunk sizes.
+        budgets: shares of the graphs to be kept.
+        threads: threads of torch and of others, on a CPU.
+        raised_thresholds: whether glibc keeps freed memory (`memlab.allocator`).
+    """
+
+    chunks: tuple[int, ...]
+    budgets: tuple[float, ...]
+    threads: int
+    raised_thresholds: bool
+
+
+@dataclass
+class Measured:
+    """One contender's figures for one problem."""
+
+    contender: str
+    problem: Problem
+    seconds: list[float] = field(default_factory=list)
+    """Of a call, one for each round."""
+    peak_bytes: int = 0
+    """Above what data and libraries take."""
+    loss: float | None = None
+    failure: str | None = None
+
+    @property
+    def median_seconds(self) -> float:
+        """Time of a call."""
+        return median(self.seconds)
+
+
+def measure(
+    problem: Problem,
+    names: Sequence[str],
+    settings: Settings,
+    *,
+    rounds: int,
+    said: Callable[[str], None] = lambda _: None,
+) -> list[Measured]:
+    """Measure contenders on one problem, in turn: first the memory of each, then ``rounds`` rounds of times.
+
+    Args:
+        problem: the problem.
+        names: names of contenders.
+        settings: what all share.
+        rounds: rounds.
+        said: is told what is going on.
+    """
+    found = [Measured(name, problem) for name in names]
+    workers = []
+    try:
+        for each in found:
+            said(f"{problem.task}, M = {problem.support:,}: memory of {each.contender}")
+            worker = _Worker(problem, each.contender, settings)
+            workers.append(worker)
+            answer = worker.ask()
+            if isinstance(answer, str):
+                each.failure = answer
+            else:
+                each.peak_bytes, each.loss = int(answer[0]), answer[1]
+        for number in range(rounds):
+            said(f"{problem.task}, M = {problem.support:,}: round {number + 1} of {rounds}")
+            for each, worker in zip(found, workers, strict=True):
+                if each.failure is None:
+                    answer = worker.ask()
+                    if isinstance(answer, str):
+                        each.failure = answer
+                    else:
+                        each.seconds.append(answer[0])
+    finally:
+        for worker in workers:
+            worker.stop()
+    return found
+
+
+class _Worker:
+    def __init__(self, problem: Problem, contender: str, settings: Settings) -> None:
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, problem, contender, settings), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self) -> tuple[float, float | None] | str:
+        """The next figures: peak memory and loss at first, then seconds; or why there are none."""
+        try:
+            self._connection.send(True)
+            answer: tuple[float, float | None] | str = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            return f"its process died (exit status {self._process.exitcode})"
+        return answer
+
+    def stop(self) -> None:
+        self._connection.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _serve(connection: Connection, problem: Problem, contender: str, settings: Settings) -> None:
+    """Answer each word on the connection with figures, until it closes."""
+    torch.set_num_threads(settings.threads)
+    if settings.raised_thresholds:
+        raise_malloc_thresholds()
+    try:
+        connection.recv()
+        make = contenders(problem.task, chunks=settings.chunks, budgets=settings.budgets)[contender]
+        make(Material(problem.of_size(min(SMALL, problem.support))))()
+        material = Material(problem)
+        material.prepare()
+        before = _in_use(material.device)
+        call = make(material)
+        loss = call()
+        connection.send((_peak(material.device) - before, None if loss is None else loss.item()))
+        while True:
+            connection.recv()
+            connection.send((_turn(call, material.device), None))
+    except EOFError:
+        return
+    except (RuntimeError, MemoryError) as error:
+        connection.send("out of memory" if is_out_of_memory(error) else str(error).splitlines()[0])
+
+
+def _turn(call: Call, device: torch.device) -> float:
+    """Seconds of a call, after one that is not counted."""
+    call()
+    _synchronise(device)
+    start, calls = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < TURN_SECONDS:
+        call()
+        calls += 1
+        _synchronise(device)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()  # the others need the room
+    return elapsed / calls
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _in_use(device: torch.device) -> int:
+    """Bytes in use now; what `_peak` gives afterwards is the most since then."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
+    with suppress(OSError):  # where it is not allowed, the peak is that of the whole life of the process
+        Path("/proc/self/clear_refs").write_text("5")
+    return int(psutil.Process().memory_info().rss)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,151 @@
+"""What is measured: a read, a training step or an evaluation of a given size, on data made from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from memlab.encoders import MLP, Conv, Linear
+from memlab.objects import ObjectStore
+from memlab.similarity import Dot
+from memlab.stored_keys import StoredKeys
+from memlab.support import Support
+
+ENCODERS: dict[str, tuple[tuple[int, ...], Callable[[int], nn.Module]]] = {
+    "linear": ((32,), lambda size: Linear(input_shape=(32,), embedding_size=size)),
+    "mlp": ((64,), lambda size: MLP(input_shape=(64,), embedding_size=size, hidden_sizes=[512, 512])),
+    "conv": (
+        (3, 32, 32),
+        lambda size: Conv(input_shape=(3, 32, 32), embedding_size=size, channels=64, kernel_size=5, pool_size=2),
+    ),
+    "resnet18": (
+        (3, 32, 32),
+        lambda size: torchvision.models.resnet18(num_classes=size, norm_layer=lambda width: nn.GroupNorm(32, width)),
+    ),
+}
+"""Input shape and maker of each encoder; GroupNorm, because BatchNorm would make chunks differ."""
+
+TASKS = {
+    "read": "reading M keys that are at hand, forward and backward",
+    "step": "a training step: encoding M support objects and reading them, forward and backward",
+    "evaluation": "class mass of B queries over M stored keys, without gradient",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The size of what is measured.
+
+    Args:
+        task: one of `TASKS`.
+        support: M.
+        batch: B.
+        embedding: D.
+        classes: C.
+        encoder: one of `ENCODERS`, for a step.
+        device: where it is computed.
+        seed: of the data and of the encoder.
+        dtype: name of the floating type.
+    """
+
+    task: str
+    support: int
+    batch: int
+    embedding: int
+    classes: int
+    encoder: str
+    device: str
+    seed: int = 0
+    dtype: str = "float32"
+
+    def of_size(self, support: int) -> Problem:
+        """The same with another M."""
+        return Problem(**{**asdict(self), "support": support})
+
+
+class Material:
+    """The data of a problem, made when first asked for, the same for every contender.
+
+    Args:
+        problem: what is measured.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.device = torch.device(problem.device)
+        self.dtype: torch.dtype = getattr(torch, problem.dtype)
+
+    def prepare(self) -> None:
+        """Make all data of the task."""
+        of_keys = ["query", "keys", "stored"]
+        parts = {"read": of_keys, "evaluation": of_keys, "step": ["support", "query_inputs", "encoder"]}
+        for part in ["labels", "targets", *parts[self.problem.task]]:
+            getattr(self, part)
+
+    def _random(self, *shape: int, stream: int) -> Tensor:
+        generator = torch.Generator().manual_seed(1000 * self.problem.seed + stream)
+        return torch.randn(*shape, generator=generator, dtype=self.dtype)
+
+    def _classes(self, count: int, stream: int) -> Tensor:
+        generator = torch.Generator().manual_seed(1000 * self.problem.seed + stream)
+        return torch.randint(self.problem.classes, (count,), generator=generator).to(self.device)
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """(M,) class ids of the support."""
+        return self._classes(self.problem.support, 1)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """(B,) class ids of the queries."""
+        return self._classes(self.problem.batch, 2)
+
+    @cached_property
+    def query(self) -> Tensor:
+        """(B, D) encoded queries, for a read or an evaluation; scores have a variance of 1."""
+        scale: float = self.problem.embedding**-0.25
+        return (scale * self._random(self.problem.batch, self.problem.embedding, stream=3)).to(self.device)
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """(M, D) keys, for a read or an evaluation."""
+        scale: float = self.problem.embedding**-0.25
+        return (scale * self._random(self.problem.support, self.problem.embedding, stream=4)).to(self.device)
+
+    @cached_property
+    def stored(self) -> StoredKeys:
+        """The keys as memlab holds them."""
+        ids = torch.arange(self.problem.support, device=self.device)
+        return StoredKeys(self.keys, self.labels, ids, self.problem.classes, Dot())
+
+    @cached_property
+    def query_inputs(self) -> Tensor:
+        """(B, ...) inputs of the queries, for a step."""
+        return self._random(self.problem.batch, *ENCODERS[self.problem.encoder][0], stream=5).to(self.device)
+
+    @cached_property
+    def support(self) -> Support:
+        """The support objects, for a step: images as bytes, vectors as floats."""
+        shape = ENCODERS[self.problem.encoder][0]
+        if len(shape) == 3:
+            generator = torch.Generator().manual_seed(1000 * self.problem.seed + 6)
+            inputs = torch.randint(256, (self.problem.support, *shape), generator=generator, dtype=torch.uint8)
+        else:
+            inputs = self._random(self.problem.support, *shape, stream=6)
+        store = ObjectStore(inputs=inputs, labels=self.labels, class_names=tuple(map(str, range(self.problem.classes))))
+        store.place(inputs_on=self.device, compute_on=self.device)
+        if len(shape) == 3:
+            store.mean, store.deviation = (torch.tensor(value, device=self.device) for value in (127.5, 74.0))
+        return Support(store, torch.arange(self.problem.support, device=self.device), self.dtype)
+
+    @cached_property
+    def encoder(self) -> nn.Module:
+        """The encoder of a step, its embedding scaled so that scores stay moderate."""
+        torch.manual_seed(self.problem.seed)
+        net = ENCODERS[self.problem.encoder][1](self.problem.embedding)
+        return net.to(device=self.device, dtype=self.dtype)
