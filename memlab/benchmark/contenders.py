@@ -57,10 +57,10 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
         found = {f"{OWN} full": _full_step}
         for chunk in chunks:
             for budget in [0.0, *budgets]:
-                keeps = f", {budget:.0%} kept" if budget else ""
-                found[f"{OWN} chunked {chunk:,}{keeps}"] = _chunked_step(chunk, budget)
-            found[f"checkpoint {chunk:,}"] = _checkpoint_step(chunk)
-            found[f"gradient caching {chunk:,}"] = _gradient_caching_step(chunk)
+                keeps = f" keeping {budget:.0%}" if budget else ""
+                found[f"{OWN} chunked {chunk}{keeps}"] = _chunked_step(chunk, budget)
+            found[f"checkpoint {chunk}"] = _checkpoint_step(chunk)
+            found[f"gradient caching {chunk}"] = _gradient_caching_step(chunk)
         found["plain PyTorch"] = _encode_all(_plain_loss)
         found["NCALoss"] = _encode_all(_nca)
         found["KeOps"] = _encode_all(_keops)

@@ -20,7 +20,7 @@ from statistics import median
 import psutil
 import torch
 
-from memlab.allocator import raise_malloc_thresholds
+from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
 from memlab.benchmark.contenders import Call, contenders
 from memlab.benchmark.problems import Material, Problem
 from memlab.out_of_memory import is_out_of_memory
@@ -149,7 +149,9 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
         before = _in_use(material.device)
         call = make(material)
         loss = call()
-        connection.send((_peak(material.device) - before, None if loss is None else loss.item()))
+        peak = _peak(material.device)
+        _make_room(material.device)
+        connection.send((peak - before, None if loss is None else loss.item()))
         while True:
             connection.recv()
             connection.send((_turn(call, material.device), None))
@@ -168,9 +170,16 @@ def _turn(call: Call, device: torch.device) -> float:
         call()
         calls += 1
         _synchronise(device)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()  # the others need the room
+    _make_room(device)
     return elapsed / calls
+
+
+def _make_room(device: torch.device) -> None:
+    """Give back what is kept between calls: the others need it. The first call of a turn takes it anew, uncounted."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    else:
+        give_back_freed_memory()
 
 
 def _synchronise(device: torch.device) -> None:
