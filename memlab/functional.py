@@ -135,16 +135,17 @@ def class_scores_gradient(
         labels: (m,) class ids of the part.
         class_scores: (B, C) class scores over the whole support.
         gradient: (B, C) gradient of the loss with respect to the class scores.
-        spare: (m, B) memory for the result; None takes as much anew.
+        spare: (m, B) memory for the result, and leave to overwrite the scores; None takes twice as much anew.
 
     Returns:
         (B, m) gradient of the loss with respect to the scores.
     """
     # A class with no object has minus infinity here, and minus infinity less itself would be NaN.
     finite = class_scores.mT.clamp(min=_lowest(scores))  # (C, B)
+    used_up = None if spare is None else scores.mT
     spare = torch.index_select(finite, 0, labels, out=spare)
     shares = _exp_(torch.sub(scores.mT, spare, out=spare))  # (m, B), of each object in its class
-    return shares.mul_(gradient.mT.index_select(0, labels)).mT
+    return shares.mul_(torch.index_select(gradient.mT, 0, labels, out=used_up)).mT
 
 
 class _ClassScores(torch.autograd.Function):

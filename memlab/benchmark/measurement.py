@@ -146,6 +146,7 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
         make(Material(problem.of_size(min(SMALL, problem.support))))()
         material = Material(problem)
         material.prepare()
+        _make_room(material.device)  # what making the data has left free would be used and not be counted
         before = _in_use(material.device)
         call = make(material)
         loss = call()
