@@ -105,15 +105,15 @@ def test_steps_accumulated_before_are_kept(when: str) -> None:
     torch.testing.assert_close(gradients(net), gradients(wanted), rtol=1e-12, atol=1e-14)
 
 
-def test_without_trouble_it_is_the_step_itself() -> None:
+def test_without_trouble_it_is_the_step_itself_times_what_the_loss_is_multiplied_with() -> None:
     net, memory = encoder(), FullMemory(similarity=Dot())
     found = step(net, memory)
-    found.loss.backward()
+    (2.0 * found.loss).backward()
     support = random_support(M, num_classes=C)
     queries = torch.randn(B, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     class_scores = memory(net, net(queries), support)
     loss = functional.nll(class_scores, torch.arange(B) % C).mean()
-    expected = torch.autograd.grad(loss, list(net.parameters()))
+    expected = torch.autograd.grad(2.0 * loss, list(net.parameters()))
     assert torch.equal(found.loss, loss)
     assert torch.equal(found.class_scores, class_scores)
     assert not found.class_scores.requires_grad
