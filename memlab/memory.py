@@ -7,7 +7,6 @@ A memory maps encoded queries and a support to class scores (B, C); their log_so
 from __future__ import annotations
 
 import logging
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from memlab import functional
 from memlab.argument_checks import check_number, check_whole_number
+from memlab.clock import seconds
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.replay import RandomState
 from memlab.similarity import Similarity
@@ -215,7 +215,8 @@ def _good_chunk_size(read: Callable[[int], Tensor], wanted: list[Tensor], size: 
     best = chunk = min(SMALLEST_CHUNK_TRIED, size)
     while True:
         try:
-            tried[chunk] = _seconds(partial(_read_and_back, read, chunk, wanted), device) / chunk
+            times = [seconds(partial(_read_and_back, read, chunk, wanted), device) for _ in range(3)]
+            tried[chunk] = min(times[1:]) / chunk  # the first warms up
         except (RuntimeError, MemoryError) as error:
             if chunk == best or not is_out_of_memory(error):
                 raise
@@ -225,7 +226,7 @@ def _good_chunk_size(read: Callable[[int], Tensor], wanted: list[Tensor], size: 
         if chunk == size or chunk >= 4 * best:
             break
         chunk = min(2 * chunk, size)
-    microseconds = ", ".join(f"{1e6 * seconds:,.1f} at {chunk:,}" for chunk, seconds in tried.items())
+    microseconds = ", ".join(f"{1e6 * each:,.1f} at {chunk:,}" for chunk, each in tried.items())
     log.info(f"memory.chunk_size=auto: {best:,}, measured in microseconds for an object: {microseconds}")
     return best
 
@@ -235,23 +236,6 @@ def _read_and_back(read: Callable[[int], Tensor], chunk: int, wanted: list[Tenso
     if class_scores.requires_grad:
         total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
         torch.autograd.grad(total, [tensor for tensor in wanted if tensor.requires_grad], allow_unused=True)
-
-
-def _seconds(compute: Callable[[], None], device: torch.device) -> float:
-    """The shorter of two times, after once for warming up."""
-    times = []
-    for _ in range(3):
-        _synchronise(device)
-        start = time.perf_counter()
-        compute()
-        _synchronise(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _batch_norms(encoder: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:

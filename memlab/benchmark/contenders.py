@@ -6,6 +6,7 @@ read or a step return the loss, which must be that of `full`: a rival that compu
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -258,5 +259,7 @@ def _scikit_learn(material: Material) -> Call:
     from sklearn.neighbors import KNeighborsClassifier
 
     keys, query = material.keys.cpu().numpy(), material.query.cpu().numpy()
-    classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute").fit(keys, np.asarray(material.labels.cpu()))
+    classifier = KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # that few objects of many classes may be odd
+        classifier.fit(keys, np.asarray(material.labels.cpu()))
     return lambda: _no_gradient(lambda: classifier.predict_proba(query))

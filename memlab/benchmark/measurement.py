@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import resource
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import psutil
 import torch
@@ -23,6 +22,7 @@ import torch
 from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
 from memlab.benchmark.contenders import Call, contenders
 from memlab.benchmark.problems import Material, Problem
+from memlab.clock import seconds
 from memlab.out_of_memory import is_out_of_memory
 
 TURN_SECONDS = 0.3
@@ -165,14 +165,11 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
 def _turn(call: Call, device: torch.device) -> float:
     """Seconds of a call, after one that is not counted."""
     call()
-    _synchronise(device)
-    start, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < TURN_SECONDS:
-        call()
-        calls += 1
-        _synchronise(device)
+    times: list[float] = []
+    while sum(times) < TURN_SECONDS:
+        times.append(seconds(call, device))
     _make_room(device)
-    return elapsed / calls
+    return mean(times)
 
 
 def _make_room(device: torch.device) -> None:
@@ -181,11 +178,6 @@ def _make_room(device: torch.device) -> None:
         torch.cuda.empty_cache()
     else:
         give_back_freed_memory()
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _in_use(device: torch.device) -> int:
