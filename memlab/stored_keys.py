@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from memlab import functional
 from memlab.similarity import Similarity
 from memlab.support import Support
-from memlab.two_pass import read_tiles
+from memlab.two_pass import Tiles, read_tiles
 
 SCORES_AT_A_TIME = {"cpu": 2**20, "cuda": 2**24}
 """Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache, on a GPU it is large enough to be worth a
@@ -57,16 +57,16 @@ class StoredKeys:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
-        return read_tiles(
-            self.similarity.query_terms(query),
-            self.keys,
-            key_terms=self.similarity.key_terms,
+        tiles = Tiles(
             parts=self.tiles(len(query)),
+            key_terms=self.similarity.key_terms,
             labels=self.labels,
             num_classes=self.num_classes,
             ids=self.ids,
             exclude=exclude,
         )
+        wide = query.to(torch.promote_types(query.dtype, self.keys.dtype))
+        return read_tiles(self.similarity.query_terms(wide), self.keys, tiles)
 
     def score_tiles(self, query: Tensor, exclude: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
         """The scores (B, tile) of one tile of keys after the other, each with its place."""
@@ -76,5 +76,5 @@ class StoredKeys:
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""
-        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**20) // queries, 128)
+        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**20) // max(queries, 1), 128)
         return [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,33 +50,56 @@ def read_encoded_again(
     return result
 
 
-def read_tiles(
-    query_terms: Tensor,
-    keys: Tensor,
-    *,
-    key_terms: Callable[[Tensor], Tensor],
-    parts: Sequence[slice],
-    labels: Tensor,
-    num_classes: int,
-    ids: Tensor,
-    exclude: Tensor | None,
-) -> Tensor:
-    """Read keys that are at hand, tile by tile; differentiable in query terms and keys.
+@dataclass(frozen=True)
+class Tiles:
+    """Keys that are at hand, to be read tile by tile.
 
     Args:
-        query_terms: (B, D') what key terms are multiplied with; see `memlab.similarity.Similarity`.
-        keys: (M, D) encoded support objects.
-        key_terms: (m, D') from (m, D) keys.
         parts: disjoint slices that make up the keys.
+        key_terms: (m, D') from (m, D) keys; see `memlab.similarity.Similarity`.
         labels: (M,) class ids of the keys.
         num_classes: C.
         ids: (M,) which object each key is.
         exclude: (B,) id of the object that each query must not read, or None to read all.
+    """
+
+    parts: Sequence[slice]
+    key_terms: Callable[[Tensor], Tensor]
+    labels: Tensor
+    num_classes: int
+    ids: Tensor
+    exclude: Tensor | None
+
+    def scored(self, query_terms: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+        """Of each tile its place, (m, D') key terms, (B, m) scores, and (m, B) memory to work in.
+
+        All tiles use the same memory. Taken anew for each it is given back to the system and faulted in again, which
+        would take longer than all else.
+        """
+        columns = query_terms.mT.contiguous()
+        longest = max(part.stop - part.start for part in self.parts)
+        room = columns.new_empty(2, longest, columns.shape[1])
+        for part in self.parts:
+            terms = self.key_terms(keys[part]).to(columns.dtype)
+            scores, spare = room[:, : len(terms)]
+            torch.mm(terms, columns, out=scores)
+            if self.exclude is not None:
+                scores.masked_fill_(self.ids[part][:, None] == self.exclude, -torch.inf)
+            yield part, terms, scores.mT, spare
+
+
+def read_tiles(query_terms: Tensor, keys: Tensor, tiles: Tiles) -> Tensor:
+    """Read keys that are at hand, tile by tile; differentiable in query terms and keys.
+
+    Args:
+        query_terms: (B, D') what key terms are multiplied with, of a type at least as wide.
+        keys: (M, D) encoded support objects.
+        tiles: all else about the keys.
 
     Returns:
         (B, C) class scores; see `memlab.functional.class_scores`.
     """
-    result: Tensor = _ReadTiles.apply(query_terms, keys, key_terms, parts, labels, num_classes, ids, exclude)
+    result: Tensor = _ReadTiles.apply(query_terms, keys, tiles)
     return result
 
 
@@ -147,25 +171,14 @@ class _ReadEncodedAgain(torch.autograd.Function):
 
 class _ReadTiles(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        query_terms: Tensor,
-        keys: Tensor,
-        key_terms: Callable[[Tensor], Tensor],
-        parts: Sequence[slice],
-        labels: Tensor,
-        num_classes: int,
-        ids: Tensor,
-        exclude: Tensor | None,
-    ) -> Tensor:
-        tiles = _Tiles(query_terms, keys, key_terms, parts, ids, exclude)
+    def forward(ctx: Any, query_terms: Tensor, keys: Tensor, tiles: Tiles) -> Tensor:
         sums: functional.ClassSums | None = None
-        for part, _, scores, spare in tiles:
-            tile = functional.class_sums(scores, labels[part], num_classes, spare=spare)
+        for part, _, scores, spare in tiles.scored(query_terms, keys):
+            tile = functional.class_sums(scores, tiles.labels[part], tiles.num_classes, spare=spare)
             sums = tile if sums is None else functional.merge_class_sums(sums, tile)
         assert sums is not None, "a memory has at least one object"
         class_scores = functional.log_class_sums(sums)
-        ctx.rest = key_terms, parts, labels, ids, exclude
+        ctx.tiles = tiles
         ctx.save_for_backward(class_scores, query_terms, keys)
         return class_scores
 
@@ -173,47 +186,17 @@ class _ReadTiles(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         class_scores, query_terms, keys = ctx.saved_tensors
-        key_terms, parts, labels, ids, exclude = ctx.rest
+        tiles: Tiles = ctx.tiles
         of_query = torch.zeros_like(query_terms)
         of_keys = torch.empty_like(keys) if ctx.needs_input_grad[1] else None
-        for part, terms, scores, spare in _Tiles(query_terms, keys, key_terms, parts, ids, exclude):
-            of_scores = functional.class_scores_gradient(scores, labels[part], class_scores, gradient, spare=spare)
-            of_query.addmm_(of_scores, terms)
-            if of_keys is not None:
-                of_keys[part] = _through(key_terms, keys[part], of_scores.mT @ query_terms)
-        return of_query, of_keys, None, None, None, None, None, None
-
-
-class _Tiles:
-    """The scores of one tile of keys after the other, all in the same memory.
-
-    Memory taken anew for each tile is given back to the system and faulted in again; that would take longer than all
-    else.
-    """
-
-    def __init__(
-        self,
-        query_terms: Tensor,
-        keys: Tensor,
-        key_terms: Callable[[Tensor], Tensor],
-        parts: Sequence[slice],
-        ids: Tensor,
-        exclude: Tensor | None,
-    ) -> None:
-        self._columns = query_terms.mT.contiguous()
-        self._keys, self._key_terms, self._parts, self._ids, self._exclude = keys, key_terms, parts, ids, exclude
-
-    def __iter__(self) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """Place, (m, D') key terms, (B, m) scores, and (m, B) memory to work in."""
-        longest = max(part.stop - part.start for part in self._parts)
-        room = self._columns.new_empty(2, longest, self._columns.shape[1])
-        for part in self._parts:
-            terms = self._key_terms(self._keys[part]).to(self._columns.dtype)
-            scores, spare = room[:, : len(terms)]
-            torch.mm(terms, self._columns, out=scores)
-            if self._exclude is not None:
-                scores.masked_fill_(self._ids[part][:, None] == self._exclude, -torch.inf)
-            yield part, terms, scores.mT, spare
+        with torch.autocast(query_terms.device.type, enabled=False):
+            for part, terms, scores, spare in tiles.scored(query_terms, keys):
+                labels = tiles.labels[part]
+                of_scores = functional.class_scores_gradient(scores, labels, class_scores, gradient, spare=spare)
+                of_query.addmm_(of_scores, terms)
+                if of_keys is not None:
+                    of_keys[part] = _through(tiles.key_terms, keys[part], of_scores.mT @ query_terms)
+        return of_query, of_keys, None
 
 
 def _through(function: Callable[[Tensor], Tensor], point: Tensor, gradient: Tensor) -> Tensor:

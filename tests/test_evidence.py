@@ -58,7 +58,27 @@ def test_gradient_of_queries_keys_and_scale_is_that_of_reading_at_once(
     torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("queries", [1, 100, 10**7])
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_the_wider_type_of_queries_and_keys_decides(dtypes: tuple[torch.dtype, torch.dtype]) -> None:
+    keys, labels = torch.randn(N, 4, dtype=dtypes[1]), torch.arange(N) % C
+    query = queries().to(dtypes[0])
+    found = StoredKeys(keys, labels, torch.arange(N), C, Dot()).class_scores(query)
+    expected = functional.class_scores(query.double() @ keys.double().T, labels, C)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_autocast_does_not_touch_the_read() -> None:
+    keys, query = torch.randn(N, 4, requires_grad=True), queries().float().requires_grad_()
+    stored = StoredKeys(keys, torch.arange(N) % C, torch.arange(N), C, Dot())
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            class_scores = stored.class_scores(query)
+            results.append([class_scores, *torch.autograd.grad(class_scores.sum(), [query, keys])])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("queries", [0, 1, 100, 10**7])
 def test_tiles_cover_the_keys_once(queries: int) -> None:
     stored = StoredKeys(torch.randn(100_000, 2), torch.zeros(100_000), torch.arange(100_000), 1, Dot())
     assert torch.equal(torch.cat([stored.ids[tile] for tile in stored.tiles(queries)]), stored.ids)

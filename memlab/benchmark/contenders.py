@@ -30,7 +30,6 @@ NEEDS = {
     "KeOps": "pykeops",
     "NCALoss": "pytorch_metric_learning",
     "faiss flat + vote": "faiss",
-    "scikit-learn brute": "sklearn",
 }
 """Package that a contender needs."""
 NEIGHBOURS = 10
