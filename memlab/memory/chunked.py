@@ -1,8 +1,4 @@
-"""The memory modes: one read of a support set, equal results, different cost.
-
-A memory maps encoded queries and a support to class scores (B, C); their log_softmax is the log of the class mass
-(eq. 13). Gradients reach the encoder through the queries and through the keys.
-"""
+"""The same read, a chunk at a time in two passes: the activations of one chunk are held, and no (B, M) matrix."""
 
 from __future__ import annotations
 
@@ -16,9 +12,9 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from memlab import functional
 from memlab.argument_checks import check_number, check_whole_number
 from memlab.clock import seconds
+from memlab.memory.full import FullMemory
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.replay import RandomState
 from memlab.similarity import Similarity
@@ -26,55 +22,6 @@ from memlab.support import Support
 from memlab.two_pass import read_encoded_again
 
 log = logging.getLogger(__name__)
-
-
-class FullMemory(nn.Module):
-    """The definition: all M keys are encoded and read at once.
-
-    Memory grows with M times the activations of one object, plus a few (B, M) matrices.
-
-    Args:
-        similarity: scores keys for queries.
-    """
-
-    def __init__(self, *, similarity: Similarity) -> None:
-        super().__init__()
-        self.similarity = similarity
-
-    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
-        """Read the support.
-
-        Args:
-            encoder: f, of objects to (m, D) keys.
-            query: (B, D) encoded queries.
-            support: the M objects to read.
-            exclude: (B,) id of the object that each query must not read, or None to read all.
-
-        Returns:
-            (B, C) class scores in float32 or wider; see `memlab.functional.class_scores`.
-        """
-        scores = self.score(encoder, query, support, slice(None), exclude)
-        return functional.class_scores(scores, support.labels, support.num_classes)
-
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """Sizes in use, to be told with the results."""
-        return {}
-
-    def shrink(self) -> None:
-        """Take less memory from now on, after it has run out in a step.
-
-        Raises:
-            OutOfMemoryError: always; there is nothing to make smaller.
-        """
-        raise OutOfMemoryError(
-            "memory=full: out of memory in a training step; memory=chunked gives the same at the memory of one chunk"
-        )
-
-    def score(self, encoder: nn.Module, query: Tensor, support: Support, part: slice, exclude: Tensor | None) -> Tensor:
-        """(B, m) scores of a part of the support, encoded now."""
-        scores: Tensor = self.similarity(query, encoder(support.inputs(part)))
-        return scores if exclude is None else functional.exclude_rows(scores, support.ids[part], exclude)
 
 
 class ChunkedMemory(FullMemory):

@@ -1,0 +1,59 @@
+"""The definition: all M keys are encoded and read at once."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from memlab import functional
+from memlab.out_of_memory import OutOfMemoryError
+from memlab.similarity import Similarity
+from memlab.support import Support
+
+
+class FullMemory(nn.Module):
+    """The definition: all M keys are encoded and read at once.
+
+    Memory grows with M times the activations of one object, plus a few (B, M) matrices.
+
+    Args:
+        similarity: scores keys for queries.
+    """
+
+    def __init__(self, *, similarity: Similarity) -> None:
+        super().__init__()
+        self.similarity = similarity
+
+    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
+        """Read the support.
+
+        Args:
+            encoder: f, of objects to (m, D) keys.
+            query: (B, D) encoded queries.
+            support: the M objects to read.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+
+        Returns:
+            (B, C) class scores in float32 or wider; see `memlab.functional.class_scores`.
+        """
+        scores = self.score(encoder, query, support, slice(None), exclude)
+        return functional.class_scores(scores, support.labels, support.num_classes)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Sizes in use, to be told with the results."""
+        return {}
+
+    def shrink(self) -> None:
+        """Take less memory from now on, after it has run out in a step.
+
+        Raises:
+            OutOfMemoryError: always; there is nothing to make smaller.
+        """
+        raise OutOfMemoryError(
+            "memory=full: out of memory in a training step; memory=chunked gives the same at the memory of one chunk"
+        )
+
+    def score(self, encoder: nn.Module, query: Tensor, support: Support, part: slice, exclude: Tensor | None) -> Tensor:
+        """(B, m) scores of a part of the support, encoded now."""
+        scores: Tensor = self.similarity(query, encoder(support.inputs(part)))
+        return scores if exclude is None else functional.exclude_rows(scores, support.ids[part], exclude)
