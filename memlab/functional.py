@@ -86,6 +86,27 @@ def class_sums(scores: Tensor, labels: Tensor, num_classes: int, *, spare: Tenso
     return ClassSums(maximum.mT, total.mT)
 
 
+def class_scores_of_cells(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Class scores where every query has read cells of its own; see `class_scores`.
+
+    Args:
+        scores: (B, K) scores of the cells that each query reads; minus infinity where it has read fewer.
+        labels: (B, K) their class ids.
+        num_classes: C.
+
+    Returns:
+        (B, C) class scores; minus infinity for a class with no cell.
+
+    >>> class_scores_of_cells(torch.tensor([[0.0, 0.0], [5.0, 7.0]]), torch.tensor([[1, 1], [0, 2]]), num_classes=3)
+    tensor([[-inf, 0.6931, -inf],
+            [5., -inf, 7.]])
+    """
+    shape = (len(scores), num_classes)
+    maximum = scores.new_full(shape, _lowest(scores)).scatter_reduce(1, labels, scores, "amax")
+    exponentials = (scores - maximum.gather(1, labels)).exp()
+    return log_class_sums(ClassSums(maximum, scores.new_zeros(shape).scatter_add(1, labels, exponentials)))
+
+
 def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
     """The sums of two disjoint parts of a support taken together; associative and commutative up to rounding.
 
@@ -182,17 +203,21 @@ def class_log_mass(class_scores: Tensor) -> Tensor:
     return class_scores.log_softmax(-1)
 
 
-ABSENT_SCORE = 0.0
-"""Score of the stand-in object of a class that the support lacks: as of an object orthogonal to the query."""
+ABSENT_MASS = 1e-3
+"""Floor of the class mass of a class that nothing read belongs to."""
 
 
 def nll(class_scores: Tensor, targets: Tensor) -> Tensor:
-    """Negative log mass of the true class, finite also when the support has no object of it.
+    """Negative log mass of the true class, finite also when nothing read is of it.
 
-    ``loss_b = log sum_c exp(s_bc) - s_bt`` for a query of class t (the thesis's training loss). When the support has no
-    object of class t, one stand-in object with the constant score ``z0`` (``ABSENT_SCORE``) takes its place:
-    ``loss_b = log(exp(z0) + sum_c exp(s_bc)) - z0``. The gradient then pushes every object read away from the query,
-    and is bounded like that of any softmax.
+    ``loss_b = log sum_c exp(s_bc) - s_bt`` for a query of class t (the thesis's training loss). When the query has read
+    no object of class t, its class has a constant mass, the floor ``e = ABSENT_MASS``, as if one more object had been
+    read that lies ``log(e / (1 - e))`` from all others together, wherever these are:
+
+    ``s_bt = log(e / (1 - e)) + log sum_c exp(s_bc)``, the sum taken as a constant.
+
+    The loss is then ``-log e``, and its gradient ``(1 - e) p_bi`` pushes every object read away from the query in
+    proportion to its weight, at any scale of the scores. (A query that has read nothing at all has loss 0.)
 
     Args:
         class_scores: (B, C) class scores.
@@ -204,10 +229,12 @@ def nll(class_scores: Tensor, targets: Tensor) -> Tensor:
     >>> nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
     tensor([0.6931])
     >>> nll(torch.tensor([[5.0, 5.0, -torch.inf]]), torch.tensor([2]))
-    tensor([5.6965])
+    tensor([6.9078])
     """
     own = F.one_hot(targets, class_scores.shape[-1]).bool()
-    filled = class_scores.masked_fill(own & class_scores.isneginf(), ABSENT_SCORE)
+    everything = class_scores.detach().logsumexp(-1, keepdim=True).clamp(min=_lowest(class_scores) / 2)
+    floor = everything + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
+    filled = torch.where(own & class_scores.isneginf(), floor, class_scores)
     return F.cross_entropy(filled, targets, reduction="none")
 
 
