@@ -345,7 +345,7 @@ class TestActivationBudget:
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=False))
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
 
-    def testgraph_bytes_are_what_autograd_holds(self) -> None:
+    def test_graph_bytes_are_what_autograd_holds(self) -> None:
         support = random_support(M, num_classes=C)
         encoder = nn.Sequential(nn.Linear(6, 100), nn.Tanh(), nn.Linear(100, 3)).double()
         found = ChunkedMemory(similarity=Dot(), chunk_size=5).graph_bytes(
@@ -391,6 +391,18 @@ class TestBatchNorm:
             expected(support.inputs(part))
         for found, wanted in zip(encoder.buffers(), expected.buffers(), strict=True):
             torch.testing.assert_close(found, wanted)
+
+    @pytest.mark.filterwarnings("ignore:memory=chunked. the encoder has BatchNorm")
+    @pytest.mark.parametrize("budget", [0, 2**40])
+    def test_queries_and_keys_may_come_from_the_same_layer(self, budget: float) -> None:
+        support, encoder = random_support(M, num_classes=C), self.encoder()
+        memory = ChunkedMemory(similarity=Dot(), chunk_size=M, activation_budget=budget)
+        losses = []
+        for each in (memory, FullMemory(similarity=Dot())):
+            query = encoder(torch.ones(B, 6, dtype=torch.float64) * torch.arange(B)[:, None])
+            loss = functional.nll(each(encoder, query, support), torch.arange(B) % C).mean()
+            losses.append(torch.autograd.grad(loss, list(encoder.parameters())))
+        torch.testing.assert_close(*losses, rtol=1e-10, atol=1e-12)
 
     def test_is_warned_of_once_and_never_without_it(self, recwarn: pytest.WarningsRecorder) -> None:
         support, query = random_support(M, num_classes=C), torch.randn(B, 3, dtype=torch.float64)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 
 import psutil
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from memlab.argument_checks import check_number, check_whole_number
 from memlab.clock import seconds
+from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.full import FullMemory
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.replay import RandomState
@@ -63,14 +62,14 @@ class ChunkedMemory(FullMemory):
         parameters = [p for module in (encoder, self.similarity) for p in module.parameters() if p.requires_grad]
         if not self._knows_encoder:
             self._knows_encoder = True
-            _warn_of_batch_norm(encoder)
+            warn_of_batch_norm(encoder, mode="chunked")
 
         def read(query: Tensor, parts: list[slice], kept: int) -> Tensor:
             return read_encoded_again(
                 lambda reader, part: self.score(encoder, reader, support, part, exclude),
                 parts=parts,
                 kept=kept,
-                again=lambda: _running_statistics_restored(encoder),
+                again=lambda: running_statistics_restored(encoder),
                 labels=support.labels,
                 num_classes=support.num_classes,
                 query=query,
@@ -78,7 +77,7 @@ class ChunkedMemory(FullMemory):
             )
 
         if self.chunk_size is None:
-            with RandomState(query.device).again(), _running_statistics_restored(encoder):
+            with RandomState(query.device).again(), running_statistics_restored(encoder):
                 reader = query.detach().requires_grad_(torch.is_grad_enabled())
                 self.chunk_size = _good_chunk_size(
                     lambda size: read(reader, [slice(size)], 0), [reader, *parameters], len(support)
@@ -101,16 +100,7 @@ class ChunkedMemory(FullMemory):
         Raises:
             OutOfMemoryError: if a chunk is one object already.
         """
-        if self.chunk_size is None or self.chunk_size == 1:
-            raise OutOfMemoryError(
-                "memory=chunked: out of memory with a chunk of one object; lower datamodule.batch_size or choose a"
-                " smaller encoder"
-            )
-        before, self.chunk_size = self.chunk_size, self.chunk_size // 2
-        log.warning(
-            f"out of memory in a step with chunks of {before:,} objects: computed again and going on with"
-            f" {self.chunk_size:,}; memory.chunk_size={self.chunk_size} starts there"
-        )
+        self.chunk_size = halved(self.chunk_size, mode="chunked")
 
     def _kept_chunks(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> int:
         """How many chunks are to keep their graph; measured at the first step."""
@@ -136,12 +126,30 @@ class ChunkedMemory(FullMemory):
 
         with (
             RandomState(query.device).again(),
-            _running_statistics_restored(encoder),
+            running_statistics_restored(encoder),
             torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
         ):
             scores = self.score(encoder, query.detach().requires_grad_(), support, self.parts(support)[0], exclude)
         weigh(scores)
         return sum(saved.values())
+
+
+def halved(chunk_size: int | None, *, mode: str) -> int:
+    """Half a chunk, for a memory of some mode that has run out of memory in a step.
+
+    Raises:
+        OutOfMemoryError: if a chunk is one object already.
+    """
+    if chunk_size is None or chunk_size == 1:
+        raise OutOfMemoryError(
+            f"memory={mode}: out of memory with a chunk of one object; lower datamodule.batch_size or choose a smaller"
+            " encoder"
+        )
+    log.warning(
+        f"out of memory in a step with chunks of {chunk_size:,} objects: computed again and going on with"
+        f" {chunk_size // 2:,}; memory.chunk_size={chunk_size // 2} starts there"
+    )
+    return chunk_size // 2
 
 
 SMALLEST_CHUNK_TRIED = 32
@@ -183,32 +191,6 @@ def _read_and_back(read: Callable[[int], Tensor], chunk: int, wanted: list[Tenso
     if class_scores.requires_grad:
         total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
         torch.autograd.grad(total, [tensor for tensor in wanted if tensor.requires_grad], allow_unused=True)
-
-
-def _batch_norms(encoder: nn.Module) -> dict[str, nn.modules.batchnorm._BatchNorm]:
-    return {name: m for name, m in encoder.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
-
-
-def _warn_of_batch_norm(encoder: nn.Module) -> None:
-    if found := _batch_norms(encoder):
-        warnings.warn(
-            f"memory=chunked: the encoder has BatchNorm ({', '.join(found)}), which normalises each chunk by the"
-            " chunk's own statistics; memory=full normalises all support objects together, so results differ. GroupNorm"
-            " and LayerNorm look at one object at a time and keep both equal.",
-            stacklevel=3,
-        )
-
-
-@contextmanager
-def _running_statistics_restored(encoder: nn.Module) -> Iterator[None]:
-    """Within this context chunks that were seen before are seen again; afterwards BatchNorm does not know."""
-    buffers = [buffer for norm in _batch_norms(encoder).values() for buffer in norm.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
 
 
 def _free_bytes(device: torch.device) -> int:
