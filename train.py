@@ -50,7 +50,8 @@ class Run:
     datamodule: EpisodeDataModule
     model: MemoryClassifier
     trainer: pl.Trainer
-    checkpoint: ModelCheckpoint
+    best_checkpoint: ModelCheckpoint
+    last_checkpoint: ModelCheckpoint
     baseline: PixelKNN
 
 
@@ -90,8 +91,8 @@ def train(cfg: DictConfig, folder: Path) -> float:
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
     Console().print(results_table(results, classifier=title(results)))
-    assert run.checkpoint.best_model_score is not None
-    return float(run.checkpoint.best_model_score)
+    assert run.best_checkpoint.best_model_score is not None
+    return float(run.best_checkpoint.best_model_score)
 
 
 def prepare(cfg: DictConfig, folder: Path) -> Run:
@@ -128,7 +129,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, max_epochs=trainer.max_epochs)
-    return Run(datamodule, model, trainer, callbacks.checkpoint, baseline)
+    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baseline)
 
 
 def fit(run: Run, cfg: DictConfig) -> None:
@@ -137,14 +138,14 @@ def fit(run: Run, cfg: DictConfig) -> None:
         try:
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
         except SystemExit:  # how Lightning ends after Ctrl-C, without a word
-            last = run.checkpoint.last_model_path
+            last = run.last_checkpoint.best_model_path
             hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
             raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
 
 
 def evaluate(run: Run) -> dict[str, Any]:
     """Measure the best checkpoint on the test objects, and the baseline beside it."""
-    best = run.checkpoint.best_model_path
+    best = run.best_checkpoint.best_model_path
     measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
     accuracy = run.baseline.accuracy(
         run.datamodule.store, train_rows=run.datamodule.train_rows, test_rows=run.datamodule.test_rows
@@ -155,7 +156,7 @@ def evaluate(run: Run) -> dict[str, Any]:
 def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
     """What was run: the facts without which a figure means nothing."""
     choices = HydraConfig.get().runtime.choices
-    best = torch.load(run.checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    best = torch.load(run.best_checkpoint.best_model_path, map_location="cpu", weights_only=True)
     return {
         "seed": cfg.seed,
         "data": run.datamodule.data.name,

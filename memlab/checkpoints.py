@@ -15,8 +15,29 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from memlab.module import DivergenceError, MemoryClassifier
 
 
-class BestAndLast(ModelCheckpoint):
-    """Keeps ``best.ckpt`` and ``last.ckpt``; a run that goes on from a checkpoint takes the best so far along.
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``, the state after the last validation or at an interruption.
+
+    A callback of its own, because Lightning's ``save_last`` leaves the file as it is when the epoch was not the best.
+
+    Args:
+        dirpath: folder of the checkpoints.
+    """
+
+    def __init__(self, *, dirpath: str) -> None:
+        super().__init__(dirpath=dirpath, filename="last", save_on_exception=True, enable_version_counter=False)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Keep the state at an interruption; what has diverged must not replace the last good state."""
+        if not isinstance(exception, DivergenceError):
+            super().on_exception(trainer, pl_module, exception)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing over: the file of the run gone on from stays where it is."""
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps ``best.ckpt``; a run that goes on from a checkpoint takes the best so far along.
 
     Lightning's callback forgets it when the folder is another one.
 
@@ -27,20 +48,7 @@ class BestAndLast(ModelCheckpoint):
     """
 
     def __init__(self, *, dirpath: str, monitor: str, mode: str) -> None:
-        super().__init__(
-            dirpath=dirpath,
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_last=True,
-            save_on_exception=True,
-            enable_version_counter=False,
-        )
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep the state at an interruption; what has diverged must not replace the last good state."""
-        if not isinstance(exception, DivergenceError):
-            super().on_exception(trainer, pl_module, exception)
+        super().__init__(dirpath=dirpath, filename="best", monitor=monitor, mode=mode, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the run gone on from, if it still exists."""

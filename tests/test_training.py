@@ -91,7 +91,7 @@ class TestResume:
         command(*SMOKE, "hydra.run.dir=first")
         path = tmp_path / "first" / "checkpoints" / "last.ckpt"
         checkpoint = torch.load(path, weights_only=True)
-        (kept,) = [state for name, state in checkpoint["callbacks"].items() if name.startswith("BestAndLast")]
+        (kept,) = [state for name, state in checkpoint["callbacks"].items() if name.startswith("BestCheckpoint")]
         kept["best_model_score"] = torch.tensor(-1.0)  # better than any to come
         torch.save(checkpoint, path)
         command(*SMOKE, "trainer.max_epochs=2", f"ckpt_path={path}", "hydra.run.dir=second")
@@ -99,6 +99,15 @@ class TestResume:
         assert (results["epochs"], results["best_epoch"]) == (2, 1)
         best = weights(tmp_path / "second", "best.ckpt")
         assert_equal(best, weights(tmp_path / "first", "best.ckpt"))
+
+
+def test_last_is_the_last_epoch_also_if_an_earlier_one_was_the_best(command: Callable[..., Outcome]) -> None:
+    outcome = command(*QUIET, "optimizer.lr=0.3", "scheduler=constant", "encoder=linear", "trainer.max_epochs=4")
+    (folder,) = outcome.run_folders
+    best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert last["global_step"] == 4 * STEPS
+    assert best["global_step"] < last["global_step"]
+    assert {file.name for file in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 def test_the_same_seed_repeats_exactly_and_another_does_not(command: Callable[..., Outcome]) -> None:
