@@ -29,10 +29,10 @@ from memlab.argument_checks import check_choice, check_whole_number
 from memlab.baselines import PixelKNN
 from memlab.checkpoints import check_checkpoint
 from memlab.datamodule import EpisodeDataModule
-from memlab.evidence import check_k
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
 from memlab.out_of_memory import OutOfMemoryError
+from memlab.reading import check_k
 from memlab.results import results_table, versions, write_results
 
 CONF = str(Path(__file__).parent / "conf")
@@ -85,8 +85,8 @@ def train(cfg: DictConfig, folder: Path) -> float:
     )
     log.info(f"run folder: {folder}")
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    fit(run, cfg)
-    results = {**evaluate(run), **describe(run, cfg)}
+    closing = fit(run, cfg)
+    results = {**evaluate(run), **closing, **describe(run, cfg)}
     draw(run, cfg, folder, results)
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
@@ -112,11 +112,17 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     baseline = instantiate(cfg.knn_pixels)
     baseline.check_fit(train_size=datamodule.sizes["train"])
     check_whole_number("evidence.objects", cfg.evidence.objects)
-    check_k(cfg.evidence.k, available=datamodule.sizes["train"])
     store = datamodule.store
+    memory = instantiate(cfg.memory, similarity=instantiate(cfg.similarity))
+    if memory.needs_whole_support and not datamodule.reads_whole_training_set:
+        support = HydraConfig.get().runtime.choices["support"]
+        raise ValueError(f"support={support}: must be whole, the training set that this memory finds its cells in")
+    reading = instantiate(cfg.evaluation)
+    check_k(cfg.evidence.k, available=reading.cells(datamodule.sizes["train"]))
     model = MemoryClassifier(
         encoder=instantiate(cfg.encoder, input_shape=store.input_shape),
-        memory=instantiate(cfg.memory, similarity=instantiate(cfg.similarity)),
+        memory=memory,
+        reading=reading,
         class_names=store.class_names,
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
@@ -132,8 +138,9 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baseline)
 
 
-def fit(run: Run, cfg: DictConfig) -> None:
-    """Train, from the start or from a checkpoint."""
+def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
+    """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
+    start = time.perf_counter()
     with command_line.mistakes_in_one_line((DivergenceError, OutOfMemoryError, OSError)):
         try:
             run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
@@ -141,6 +148,9 @@ def fit(run: Run, cfg: DictConfig) -> None:
             last = run.last_checkpoint.best_model_path
             hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
             raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
+    logged = run.trainer.callback_metrics
+    found = {name: float(logged[name]) for name in logged if name.startswith("train/") or name == "validation/recall"}
+    return {"fit_seconds": time.perf_counter() - start, **found}
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -199,7 +209,9 @@ def draw(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> No
 def title(results: dict[str, Any]) -> str:
     """What was trained, in a few words."""
     choices = results["choices"]
-    return f"{choices['encoder']} encoder, {choices['memory']} memory, M = {results['sizes']['support']:,}"
+    sizes = results["sizes"]
+    cells = f", K = {sizes['k']}" if "k" in sizes else ""
+    return f"{choices['encoder']} encoder, {choices['memory']} memory, M = {sizes['support']:,}{cells}"
 
 
 @contextmanager

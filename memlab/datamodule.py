@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from memlab.argument_checks import check_choice, check_number, check_whole_number
@@ -25,6 +26,8 @@ class Episode(NamedTuple):
     labels: Tensor
     """(B,) class ids."""
     support: Support
+    exclude: Tensor | None
+    """(B,) id of the object that each query must not read: its own, if the support holds it."""
 
 
 class Queries(NamedTuple):
@@ -42,7 +45,8 @@ class EpisodeRows(NamedTuple):
     """An episode before it is on the device: rows of the store, and the seed of the step's own randomness."""
 
     query: Tensor
-    support: Tensor
+    support: Tensor | None
+    """None for the whole training set."""
     seed: int
 
 
@@ -65,6 +69,7 @@ class EpisodeDataset(Dataset[EpisodeRows]):
         self._batch_size = batch_size
         self._support = support
         self._seed = seed
+        self._order = (-1, torch.empty(0, dtype=torch.int64))
 
     @property
     def steps(self) -> int:
@@ -73,12 +78,17 @@ class EpisodeDataset(Dataset[EpisodeRows]):
 
     def __getitem__(self, place: tuple[int, int]) -> EpisodeRows:
         epoch, step = place
-        order = torch.randperm(len(self._rows), generator=self._generator(epoch))
-        batch = order[step * self._batch_size :][: self._batch_size]
+        batch = self._order_of(epoch)[step * self._batch_size :][: self._batch_size]
         generator = self._generator(epoch, step)
         support = self._support.draw(labels=self._labels, batch=batch, generator=generator)
         seed = int(torch.randint(2**62, (), generator=generator))
-        return EpisodeRows(self._rows[batch], self._rows[support], seed)
+        return EpisodeRows(self._rows[batch], None if support is None else self._rows[support], seed)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The order of an epoch, drawn once for all its steps."""
+        if self._order[0] != epoch:
+            self._order = epoch, torch.randperm(len(self._rows), generator=self._generator(epoch))
+        return self._order[1]
 
     def _generator(self, *place: int) -> torch.Generator:
         words = np.random.SeedSequence([self._seed, *place, len(place)]).generate_state(1, np.uint64)
@@ -135,7 +145,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         seed: seed of the run.
         num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
         location: where the raw inputs are kept, ``device`` or ``host`` memory.
-        augmentation: random change of training inputs, queries and support alike; none if None.
+        augmentation: random change of training inputs, queries and support alike; none if None or the identity.
 
     Raises:
         ValueError: for a value out of range, or sizes that do not fit the training set.
@@ -161,7 +171,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         check_number("validation_fraction", validation_fraction, above=0, below=1)
         self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
         self._location = check_choice("location", location, ["device", "host"])
-        self._augmentation = augmentation
+        self._augmentation = None if isinstance(augmentation, nn.Identity) else augmentation
         self.data = data
         self.store = data.store
         self.train_rows, self.validation_rows = stratified_split(
@@ -183,6 +193,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             "support": support.count(train_size=len(self.train_rows), batch_size=batch_size),
         }
         """Objects for training, validation and test; queries in a batch; M."""
+        self.reads_whole_training_set = support.is_whole
 
     def setup(self, stage: str) -> None:
         """Put the store where it is to be kept."""
@@ -220,11 +231,20 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Turn rows into inputs on the computing device."""
         if isinstance(batch, EpisodeRows):
             torch.manual_seed(batch.seed)
-            support = Support(self.store, self._near_inputs(batch.support), self._dtype, self._augmentation)
-            queries = Support(self.store, self._near_inputs(batch.query), self._dtype, self._augmentation)
-            return Episode(queries.inputs(), queries.labels, support)
+            queries = self._augmented(batch.query)
+            if batch.support is None:
+                return Episode(queries.inputs(), queries.labels, self._whole_training_support, queries.ids)
+            return Episode(queries.inputs(), queries.labels, self._augmented(batch.support), None)
         ids = to_device(batch, device)
         return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
+
+    def _augmented(self, rows: Tensor) -> Support:
+        return Support(self.store, self._near_inputs(rows), self._dtype, self._augmentation)
+
+    @cached_property
+    def _whole_training_support(self) -> Support:
+        """One object for all steps, by which a memory knows that it has stored this support."""
+        return self._augmented(self.train_rows)
 
     def _near_inputs(self, rows: Tensor) -> Tensor:
         return to_device(rows, self.store.inputs_device)

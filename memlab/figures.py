@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -121,32 +122,44 @@ def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> Non
         spine.set(color=frame, linewidth=2)
 
 
-def draw_heat_map(
-    values: Mapping[tuple[str, str], float],
+class HeatMap(NamedTuple):
+    """One figure over the two parameters that a sweep varies."""
+
+    title: str
+    values: Mapping[tuple[str, str], float]
+    """(row value, column value) to the figure; a cell may be missing."""
+    text: Callable[[float], str]
+    """How the figure of a cell is written."""
+
+
+def draw_heat_maps(
+    maps: Sequence[HeatMap],
     target: Path,
     *,
     rows: tuple[str, Sequence[str]],
     columns: tuple[str, Sequence[str]],
 ) -> None:
-    """Test accuracy over the two parameters that a sweep varies.
+    """Several figures over the two parameters that a sweep varies, side by side.
 
     Args:
-        values: (row value, column value) to accuracy from 0 to 1; a cell may be missing.
+        maps: the figures.
         target: picture to write.
         rows: name of the parameter down the side, and its values in order.
         columns: name of the parameter along the bottom, and its values in order.
     """
     (row_name, row_values), (column_name, column_values) = rows, columns
-    percent = np.array([[100 * values.get((r, c), np.nan) for c in column_values] for r in row_values])
-    figure = Figure(figsize=(1.3 * len(column_values) + 3, 0.8 * len(row_values) + 1.8), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(percent, cmap="viridis", aspect="auto")
-    middle = (np.nanmin(percent) + np.nanmax(percent)) / 2
-    for (i, j), value in np.ndenumerate(percent):
-        text = "failed" if np.isnan(value) else f"{value:.2f}"
-        axes.text(j, i, text, ha="center", va="center", color="white" if value < middle else "black")
-    axes.set(title="test accuracy, %", xlabel=column_name, ylabel=row_name)
-    axes.set_xticks(range(len(column_values)), column_values)
-    axes.set_yticks(range(len(row_values)), row_values)
-    figure.colorbar(image, ax=axes, label="test accuracy, %")
+    width, height = 1.1 * len(column_values) + 2.5, 0.8 * len(row_values) + 1.8
+    figure = Figure(figsize=(width * len(maps), height), layout="constrained")
+    for axes, (title, values, text) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
+        cells = np.array([[values.get((r, c), np.nan) for c in column_values] for r in row_values])
+        image = axes.imshow(cells, cmap="viridis", aspect="auto")
+        known = [*values.values()] or [np.nan]
+        middle = (min(known) + max(known)) / 2
+        for (i, j), value in np.ndenumerate(cells):
+            said = "failed" if np.isnan(value) else text(value)
+            axes.text(j, i, said, ha="center", va="center", color="white" if value < middle else "black")
+        axes.set(title=title, xlabel=column_name, ylabel=row_name)
+        axes.set_xticks(range(len(column_values)), column_values)
+        axes.set_yticks(range(len(row_values)), row_values)
+        figure.colorbar(image, ax=axes)
     figure.savefig(target, dpi=130)

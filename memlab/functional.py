@@ -98,8 +98,8 @@ def class_scores_of_cells(scores: Tensor, labels: Tensor, num_classes: int) -> T
         (B, C) class scores; minus infinity for a class with no cell.
 
     >>> class_scores_of_cells(torch.tensor([[0.0, 0.0], [5.0, 7.0]]), torch.tensor([[1, 1], [0, 2]]), num_classes=3)
-    tensor([[-inf, 0.6931, -inf],
-            [5., -inf, 7.]])
+    tensor([[ -inf, 0.6931, -inf],
+            [5.0000, -inf, 7.0000]])
     """
     shape = (len(scores), num_classes)
     maximum = scores.new_full(shape, _lowest(scores)).scatter_reduce(1, labels, scores, "amax")

@@ -17,9 +17,10 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibratio
 from memlab import functional
 from memlab.argument_checks import check_switch
 from memlab.datamodule import Episode, EpisodeDataModule, Queries
-from memlab.evidence import Evidence, strongest
-from memlab.memory import FullMemory
+from memlab.evidence import Evidence
+from memlab.memory import FullMemory, TopKMemory
 from memlab.out_of_memory import Step, until_it_fits
+from memlab.reading import ReadAll
 from memlab.stored_keys import StoredKeys
 
 BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
@@ -54,11 +55,13 @@ class MemoryClassifier(pl.LightningModule):
 
     Logs ``train/loss``, ``train/accuracy`` and ``train/absent_class_rate`` (share of queries whose class the support
     lacked) by epoch, over the supports drawn; ``validation/*`` and ``test/*`` accuracy (from 0 to 1), nll (nats) and
-    ece (expected calibration error, 15 bins) with the whole training set as memory.
+    ece (expected calibration error, 15 bins) with the whole training set as memory. A memory that stores keys adds
+    what `memlab.memory.TopKMemory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
 
     Args:
         encoder: f, of objects to (B, D) embeddings.
-        memory: reads a support.
+        memory: reads a support in training.
+        reading: reads the whole training set in evaluation.
         class_names: name of each class, by class id.
         optimizer: makes the optimizer from the parameters.
         scheduler: Lightning's configuration of a learning-rate scheduler (``interval``, ``monitor``, ...) whose
@@ -75,6 +78,7 @@ class MemoryClassifier(pl.LightningModule):
         *,
         encoder: nn.Module,
         memory: FullMemory,
+        reading: ReadAll,
         class_names: tuple[str, ...],
         optimizer: partial[Optimizer],
         scheduler: Mapping[str, Any],
@@ -90,7 +94,7 @@ class MemoryClassifier(pl.LightningModule):
         self._make_optimizer = optimizer
         self._scheduler = scheduler
         self._evidence_k = evidence_k
-        self._stored: StoredKeys | None = None
+        self._reading = reading
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ValueError("similarity.learn_scale=False: must be true for an encoder without parameters to train")
         for name, value in optimizer.keywords.items():
@@ -108,7 +112,7 @@ class MemoryClassifier(pl.LightningModule):
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
 
         def compute() -> Step:
-            class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support)
+            class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support, batch.exclude)
             return Step(functional.nll(class_scores, batch.labels).mean(), class_scores)
 
         loss, class_scores = until_it_fits(
@@ -125,6 +129,12 @@ class MemoryClassifier(pl.LightningModule):
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
         self.log("train/absent_class_rate", absent, on_step=False, on_epoch=True, batch_size=size)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
+        """Let the memory take note that the step is over, and log what it tells of it."""
+        for name, value in self.memory.after_step().items():
+            most = "max" if name.endswith("_max") else "mean"
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, reduce_fx=most, batch_size=1)
 
     def on_train_epoch_end(self) -> None:
         """Stop when training has come to nothing, before more time goes into it.
@@ -156,13 +166,17 @@ class MemoryClassifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log what was measured, and let the encoded memory go: the encoder is about to change."""
-        self._stored = None
+        self._reading.close()
 
     on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure on validation objects, and on test objects for the learning curve."""
-        self._evaluate(batch, self.validation_metrics if dataloader_idx == 0 else self.test_metrics)
+        query = self._evaluate(batch, self.validation_metrics if dataloader_idx == 0 else self.test_metrics)
+        if dataloader_idx == 0 and batch_idx == 0 and isinstance(self.memory, TopKMemory):
+            recall = self.memory.recall(query, self._reading.stored.keys)
+            if recall is not None:
+                self.log("validation/recall", recall, on_step=False, on_epoch=True, add_dataloader_idx=False)
 
     def test_step(self, batch: Queries, batch_idx: int) -> None:
         """Measure on test objects."""
@@ -171,32 +185,30 @@ class MemoryClassifier(pl.LightningModule):
     def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
         """Class mass and evidence of each query."""
         query = self.encoder(batch.inputs)
-        log_probs = functional.class_log_mass(self._memory_keys.class_scores(query))
-        evidence = strongest(self._memory_keys, query, k=self._evidence_k)
+        log_probs = functional.class_log_mass(self._reading.class_scores(query))
+        evidence = self._reading.evidence(query, k=self._evidence_k)
         return Prediction(batch.ids, batch.labels, log_probs, evidence)
 
-    def _evaluate(self, batch: Queries, metrics: MetricCollection) -> None:
-        class_scores = self._memory_keys.class_scores(self.encoder(batch.inputs))
+    def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
+        query: Tensor = self.encoder(batch.inputs)
+        class_scores = self._reading.class_scores(query)
         metrics["accuracy"].update(class_scores, batch.labels)
         metrics["ece"].update(functional.class_log_mass(class_scores).exp(), batch.labels)
         metrics["nll"].update(functional.nll(class_scores, batch.labels))
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
+        return query
 
     def _encode_memory(self) -> None:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, EpisodeDataModule)
         with self.trainer.precision_plugin.forward_context():
-            self._stored = StoredKeys.encode(
+            stored = StoredKeys.encode(
                 encoder=self.encoder,
                 similarity=self.memory.similarity,
                 support=datamodule.whole_support(),
                 batch_size=datamodule.eval_batch_size,
             )
-
-    @property
-    def _memory_keys(self) -> StoredKeys:
-        assert self._stored is not None, "the memory is encoded at the start of every evaluation"
-        return self._stored
+        self._reading.open(stored)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its learning-rate schedule."""
@@ -205,8 +217,16 @@ class MemoryClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {**self._scheduler, "scheduler": scheduler}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what `memlab.checkpoints` needs to tell whether a checkpoint fits: plain values only."""
+        """Add what the memory has stored, and what `memlab.checkpoints` needs to tell whether a checkpoint fits.
+
+        Tensors and plain values only.
+        """
+        checkpoint["memory"] = self.memory.state()
         checkpoint["memlab"] = {"class_names": list(self.class_names), "encoder": type(self.encoder).__name__}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Have the memory go on with what was stored."""
+        self.memory.restore(checkpoint.get("memory", {}))
 
 
 def _evaluation_metrics(num_classes: int, stage: str) -> MetricCollection:

@@ -50,6 +50,13 @@ class Similarity(nn.Module):
         with torch.autocast(keys.device.type, enabled=False):
             return self._of_keys(_wide(keys))
 
+    metric = "inner product"
+    """By what an index finds the highest scores among `search_vectors`; see `memlab.index`."""
+
+    def search_vectors(self, embeddings: Tensor) -> Tensor:
+        """(m, D) what an index compares, of queries and keys alike: the nearest key has the highest score."""
+        return _wide(embeddings)
+
     def _of_queries(self, query: Tensor) -> Tensor:
         return query
 
@@ -79,6 +86,10 @@ class Dot(Similarity):
 class Cosine(Similarity):
     """``scale u . m / (|u| |m|)``, from -scale to scale; a vector of length 0 has score 0."""
 
+    def search_vectors(self, embeddings: Tensor) -> Tensor:
+        """See `Similarity.search_vectors`."""
+        return F.normalize(_wide(embeddings), dim=-1)
+
     def _of_queries(self, query: Tensor) -> Tensor:
         return F.normalize(query, dim=-1)
 
@@ -91,6 +102,8 @@ class Euclidean(Similarity):
 
     As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``.
     """
+
+    metric = "L2"
 
     def _of_queries(self, query: Tensor) -> Tensor:
         return torch.cat([2 * query, -query.square().sum(-1, keepdim=True), -torch.ones_like(query[:, :1])], dim=-1)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from memlab import functional
 from memlab.similarity import Similarity
 from memlab.support import Support
 from memlab.two_pass import Tiles, read_tiles
@@ -68,11 +66,17 @@ class StoredKeys:
         wide = query.to(torch.promote_types(query.dtype, self.keys.dtype))
         return read_tiles(self.similarity.query_terms(wide), self.keys, tiles)
 
-    def score_tiles(self, query: Tensor, exclude: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """The scores (B, tile) of one tile of keys after the other, each with its place."""
-        for tile in self.tiles(len(query)):
-            scores = self.similarity(query, self.keys[tile])
-            yield tile, scores if exclude is None else functional.exclude_rows(scores, self.ids[tile], exclude)
+    def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
+        """(B, K) scores of some keys for each query.
+
+        Args:
+            query: (B, D) encoded queries.
+            places: (B, K) places of keys; -1, for none, has minus infinity.
+        """
+        terms = self.similarity.query_terms(query)
+        key_terms = self.similarity.key_terms(self.keys[places.clamp(min=0).flatten()])
+        scores = (terms[:, None] * key_terms.view(*places.shape, -1)).sum(-1)
+        return scores.masked_fill(places < 0, -torch.inf)
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""

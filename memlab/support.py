@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -47,12 +47,23 @@ class Support:
 
     def inputs(self, part: slice = slice(None)) -> Any:
         """(m, ...) inputs of a part of the support, ready for the encoder; a tree of them if an object has parts."""
-        inputs = self.store.take(self.rows[part], dtype=self.dtype)
+        inputs = self.inputs_as_they_are(part)
         return inputs if self.augmentation is None else self.augmentation(inputs)
+
+    def inputs_as_they_are(self, part: slice = slice(None)) -> Any:
+        """The same without augmentation."""
+        return self.store.take(self.rows[part], dtype=self.dtype)
+
+    def of(self, places: Tensor) -> Support:
+        """The support of the objects at some places of this one."""
+        return replace(self, rows=self.rows[to_device(places, self.rows.device)])
 
 
 class SupportSampler:
     """Draws the support of one query batch: training objects without replacement, none of them in the batch."""
+
+    is_whole = False
+    """Whether every draw is the whole training set, the batch included."""
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
         """See that a draw is possible for every batch.
@@ -74,7 +85,7 @@ class SupportSampler:
         """M, the objects drawn for a batch of ``batch_size`` out of a training set of ``train_size``."""
         raise NotImplementedError
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor | None:
         """Draw a support.
 
         Args:
@@ -83,7 +94,7 @@ class SupportSampler:
             generator: source of the randomness; equal states give equal draws.
 
         Returns:
-            (M,) positions in the training set, distinct, none of them in ``batch``.
+            (M,) positions in the training set, distinct, none of them in ``batch``; None for the whole training set.
         """
         raise NotImplementedError
 
@@ -100,27 +111,44 @@ class AllSupport(SupportSampler):
         return _free(labels, batch).nonzero().flatten()
 
 
+class WholeSupport(SupportSampler):
+    """The whole training set, the batch included: each query leaves its own row alone unread (leave-one-out)."""
+
+    is_whole = True
+
+    def count(self, *, train_size: int, batch_size: int) -> int:
+        """See `SupportSampler.count`."""
+        return train_size
+
+    def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
+        """See `SupportSampler.check_fit`; a batch may be as large as the training set."""
+
+    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> None:
+        """No positions, which would be all of them at every step; see `SupportSampler.draw`."""
+
+
 class UniformSupport(SupportSampler):
     """M training objects, each equally likely (the thesis's section 2.3).
 
     Args:
-        size: M.
+        size: M, or below 1 a share of the training set.
 
     Raises:
-        ValueError: if M is not a whole number of at least 1.
+        ValueError: if M is neither a whole number of at least 1 nor a share.
     """
 
-    def __init__(self, *, size: int) -> None:
-        self.size = check_whole_number("size", size)
+    def __init__(self, *, size: float) -> None:
+        share = isinstance(size, float) and 0 < size < 1
+        self.size = size if share else check_whole_number("size", size, or_else="a share between 0 and 1")
 
     def count(self, *, train_size: int, batch_size: int) -> int:
         """See `SupportSampler.count`."""
-        return self.size
+        return int(self.size) if self.size >= 1 else max(round(self.size * train_size), 1)
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
         """See `SupportSampler.check_fit`."""
         super().check_fit(labels=labels, batch_size=batch_size)
-        if self.size > len(labels) - batch_size:
+        if self.count(train_size=len(labels), batch_size=batch_size) > len(labels) - batch_size:
             raise ValueError(
                 f"support.size={self.size}: must be at most {len(labels) - batch_size}, what a batch of {batch_size}"
                 f" leaves of the {len(labels)} training objects"
@@ -128,7 +156,8 @@ class UniformSupport(SupportSampler):
 
     def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:
         """See `SupportSampler.draw`."""
-        return _shuffled_free(labels, batch, generator)[: self.size]
+        size = self.count(train_size=len(labels), batch_size=len(batch))
+        return _shuffled_free(labels, batch, generator)[:size]
 
 
 class BalancedSupport(UniformSupport):
@@ -137,17 +166,17 @@ class BalancedSupport(UniformSupport):
     A class that has fewer free objects than its share gives all it has, and the others make up for it.
 
     Args:
-        size: M, at least the number of classes.
+        size: M, at least the number of classes, or below 1 a share of the training set.
 
     Raises:
-        ValueError: if M is not a whole number of at least 1.
+        ValueError: if M is neither a whole number of at least 1 nor a share.
     """
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
         """See `SupportSampler.check_fit`."""
         super().check_fit(labels=labels, batch_size=batch_size)
         present = len(labels.unique())
-        if self.size < present:
+        if self.count(train_size=len(labels), batch_size=batch_size) < present:
             raise ValueError(
                 f"support.size={self.size}: must be at least {present}, the number of classes, for balanced"
             )
@@ -158,12 +187,13 @@ class BalancedSupport(UniformSupport):
         by_class = shuffled[labels[shuffled].sort(stable=True).indices]
         counts = labels[shuffled].bincount()
         rank = torch.arange(len(by_class)) - (counts.cumsum(0) - counts)[labels[by_class]]
-        return by_class[rank < self._quotas(counts, generator)[labels[by_class]]]
+        size = self.count(train_size=len(labels), batch_size=len(batch))
+        return by_class[rank < self._quotas(size, counts, generator)[labels[by_class]]]
 
-    def _quotas(self, counts: Tensor, generator: torch.Generator) -> Tensor:
+    def _quotas(self, size: int, counts: Tensor, generator: torch.Generator) -> Tensor:
         """(C,) how many of each class: equal up to 1 where the class has so many; chance decides who has 1 more."""
         quotas = torch.zeros_like(counts)
-        while (left := self.size - int(quotas.sum())) > 0:
+        while (left := size - int(quotas.sum())) > 0:
             open_classes = (quotas < counts).nonzero().flatten()
             share = left // len(open_classes)
             if share == 0:

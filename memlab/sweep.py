@@ -1,4 +1,4 @@
-"""The end of a sweep: a table over its jobs, best first, and a heat map when two parameters vary."""
+"""The end of a sweep: a table over its jobs, best first, and heat maps when two parameters vary."""
 
 from __future__ import annotations
 
@@ -6,21 +6,41 @@ import atexit
 import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import mean
+from typing import Any, NamedTuple
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from memlab.figures import draw_heat_map
+from memlab.figures import HeatMap, draw_heat_maps
 from memlab.results import read_results
 
 FAILURE_FILE = "failed.json"
-FIGURES = ["test/accuracy", "test/nll", "test/ece"]
+
+
+class Column(NamedTuple):
+    """A figure of every job, in the table and in ``sweep.csv``."""
+
+    heading: str
+    text: Callable[[float], str]
+    """How it is written."""
+    mapped: bool
+    """Whether there is a heat map of it."""
+
+
+COLUMNS = {
+    "test/accuracy": Column("test accuracy", "{:.2%}".format, True),
+    "test/nll": Column("NLL, nats", "{:.4f}".format, False),
+    "test/ece": Column("ECE", "{:.2%}".format, False),
+    "validation/recall": Column("recall@K", "{:.3f}".format, True),
+    "fit_seconds": Column("training time", "{:.0f} s".format, True),
+}
+"""By the name in ``results.json``; what no job has is left out."""
 
 
 @dataclass
@@ -44,7 +64,7 @@ class SweepReport(Callback):
         atexit.register(discard_if_jobless, Path(config.hydra.sweep.dir).absolute())
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Print the table and write it as ``sweep.csv``, and the heat map as ``heat_map.png``, into the sweep's folder.
+        """Print the table and write it as ``sweep.csv``, and heat maps as ``heat_map.png``, into the sweep's folder.
 
         Raises:
             SystemExit: with status 1 if a job failed; the others are reported all the same.
@@ -90,20 +110,22 @@ def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     """
     varied = varied_parameters(jobs)
     ranked = sorted(jobs, key=lambda job: -job.results["test/accuracy"] if job.results else float("inf"))
-    _write_csv(ranked, varied, folder / "sweep.csv")
-    console.print(_table(ranked, varied))
+    found = [name for name in COLUMNS if any(job.results and name in job.results for job in jobs)]
+    _write_csv(ranked, varied, found, folder / "sweep.csv")
+    console.print(_table(ranked, varied, found))
     for job in ranked:
         if job.results is None:
             console.print(f"job {job.name} failed: {job.failure}", markup=False, highlight=False)
     written = ["sweep.csv"]
-    if len(varied) == 2 and any(job.results for job in jobs):
-        rows, columns = ((name, values_in_order(jobs, name)) for name in varied)
-        values = {
-            (job.overrides[rows[0]], job.overrides[columns[0]]): job.results["test/accuracy"]
-            for job in jobs
-            if job.results
-        }
-        draw_heat_map(values, folder / "heat_map.png", rows=rows, columns=columns)
+    mapped = [name for name in varied if name != "seed"]
+    if len(mapped) == 2 and found:
+        rows, columns = ((name, values_in_order(jobs, name)) for name in mapped)
+        maps = [
+            HeatMap(COLUMNS[name].heading, _means(jobs, mapped, name), COLUMNS[name].text)
+            for name in found
+            if COLUMNS[name].mapped
+        ]
+        draw_heat_maps(maps, folder / "heat_map.png", rows=rows, columns=columns)
         written.append("heat_map.png")
     console.print(f"{folder}: {', '.join(written)}", markup=False, highlight=False, soft_wrap=True)
 
@@ -128,26 +150,36 @@ def values_in_order(jobs: Sequence[Job], name: str) -> list[str]:
         return values
 
 
-def _write_csv(jobs: Sequence[Job], varied: Sequence[str], target: Path) -> None:
+def _means(jobs: Sequence[Job], parameters: Sequence[str], name: str) -> dict[tuple[str, str], float]:
+    """A figure by the values of two parameters, the mean over jobs that differ in nothing else but the seed."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for job in jobs:
+        if job.results and name in job.results:
+            first, second = (job.overrides[parameter] for parameter in parameters)
+            cells.setdefault((first, second), []).append(job.results[name])
+    return {cell: mean(values) for cell, values in cells.items()}
+
+
+def _write_csv(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str], target: Path) -> None:
     with target.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["job", *varied, *FIGURES, "wall_time_seconds", "failure"])
+        writer.writerow(["job", *varied, *figures, "failure"])
         for job in jobs:
-            found = [job.results[name] if job.results else "" for name in [*FIGURES, "wall_time_seconds"]]
+            found = [(job.results or {}).get(name, "") for name in figures]
             values = [job.overrides.get(name, "") for name in varied]
             writer.writerow([job.name, *values, *found, job.failure])
 
 
-def _table(jobs: Sequence[Job], varied: Sequence[str]) -> Table:
+def _table(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str]) -> Table:
     table = Table(title="sweep, best test accuracy first")
-    for heading in ["job", *varied, "test accuracy", "NLL, nats", "ECE", "time"]:
+    for heading in ["job", *varied, *(COLUMNS[name].heading for name in figures)]:
         table.add_column(heading, justify="right", no_wrap=heading in varied)
     for job in jobs:
         values = [job.overrides.get(name, "") for name in varied]
-        found = ["failed", "-", "-", "-"]
-        if job.results:
-            accuracy, loss, error = (job.results[name] for name in FIGURES)
-            found = [f"{accuracy:.2%}", f"{loss:.4f}", f"{error:.2%}", f"{job.results['wall_time_seconds']:.0f} s"]
+        known = job.results or {}
+        found = [COLUMNS[name].text(known[name]) if name in known else "-" for name in figures]
+        if not job.results:
+            found[:1] = ["failed"]
         table.add_row(job.name, *values, *found)
     return table
 

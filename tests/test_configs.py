@@ -18,21 +18,29 @@ from tests.idx_files import write_idx
 
 CONF = REPOSITORY / "conf"
 OPTIONS = sorted(
-    f"{file.parent.name}={file.stem}"
-    for file in CONF.glob("*/*.yaml")
-    if file.parent.name not in {"experiment", "callbacks"}
+    f"{file.parent.relative_to(CONF)}={file.stem}"
+    for file in CONF.glob("**/*.yaml")
+    if file.parent != CONF and file.relative_to(CONF).parts[0] not in {"experiment", "callbacks", "hydra"}
 )
 NEEDS = {
     "data=mnist": ["data.root=files", "support.size=50"],
     "data=fashion_mnist": ["data.root=files", "support.size=50"],
+    **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
+    **{f"evaluation/index={name}": ["evaluation=topk"] for name in ("exact", "ivf", "hnsw")},
 }
-PACKAGE = {"logger=tensorboard": "tensorboard", "logger=wandb": "wandb"}
+PACKAGE = {
+    "logger=tensorboard": "tensorboard",
+    "logger=wandb": "wandb",
+    **{f"{group}/index={name}": "faiss" for group in ("memory", "evaluation") for name in ("ivf", "hnsw")},
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
     if option == "trainer=gpu":
         pytest.skip("needs a GPU")
+    if option == "memory/index=hnsw":
+        pytest.skip("refused in training, see test_bad_input.py")
     if option in PACKAGE:
         pytest.importorskip(PACKAGE[option])
     for name in ("MNIST", "FashionMNIST"):
@@ -58,10 +66,41 @@ def test_every_experiment_composes_and_runs(experiment: str, command: Callable[.
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
-@pytest.mark.parametrize("memory", ["full", "chunked"])
+@pytest.mark.parametrize("memory", ["full", "chunked", "topk"])
 def test_precision(precision: str, memory: str, command: Callable[..., Outcome]) -> None:
     outcome = command(*SMOKE, f"trainer.precision={precision}", f"memory={memory}")
     assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("memory", ["full", "chunked", "topk"])
+@pytest.mark.parametrize("evaluation", ["all", "topk"])
+def test_any_reading_whatever_the_training(memory: str, evaluation: str, command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, f"memory={memory}", f"evaluation={evaluation}")
+    assert outcome.status == 0, outcome.err
+    results = json.loads((outcome.run_folders[0] / "results.json").read_text())
+    assert results["choices"]["evaluation"] == evaluation
+
+
+def test_topk_reads_the_whole_training_set_and_evaluates_as_it_trains(command: Callable[..., Outcome]) -> None:
+    words = ("trainer.enable_progress_bar=false", "evidence.objects=2", "trainer.max_epochs=2")
+    outcome = command(*words, "memory=topk", "memory.k=8", "augmentation=none", "memory.refresh_every=5")
+    assert outcome.status == 0, outcome.err
+    (folder,) = outcome.run_folders
+    config: Any = OmegaConf.load(folder / "config.yaml")
+    assert config["evaluation"]["k"] == 8
+    assert config["support"]["_target_"] == "memlab.support.WholeSupport"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["sizes"]["support"] == results["sizes"]["train"] == 1293
+    assert results["sizes"]["k"] == 8
+    assert 8 < results["train/unique_cells"] <= 64 * 8
+    assert results["train/key_age_max"] == 4
+    assert 0 < results["train/key_age_mean"] < 4
+    assert 0 < results["train/refresh_share"] < 1
+    assert results["validation/recall"] > 0.8
+    assert "K = 8" in outcome.out
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    for name in ("train/unique_cells", "train/key_age_max", "train/refresh_share", "validation/recall"):
+        assert sum(row[name] != "" for row in rows) == 2
 
 
 def test_activation_budget(command: Callable[..., Outcome]) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from memlab.datamodule import Episode, EpisodeDataModule, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
 from memlab.datasets import digits
-from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport
+from memlab.index import Places
+from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport, WholeSupport
 from tests.conftest import quiet_trainer
 
 N, B = 53, 8
@@ -21,8 +22,21 @@ def episodes(*, seed: int = 0, support: SupportSampler | None = None) -> Episode
     return EpisodeDataset(rows=ROWS, labels=LABELS, batch_size=B, support=support or UniformSupport(size=20), seed=seed)
 
 
-def epoch_of(dataset: EpisodeDataset, epoch: int) -> list[EpisodeRows]:
-    return [dataset[epoch, step] for step in range(dataset.steps)]
+class Drawn(NamedTuple):
+    """An episode whose support was drawn."""
+
+    query: Tensor
+    support: Tensor
+    seed: int
+
+
+def drawn(rows: EpisodeRows) -> Drawn:
+    assert rows.support is not None
+    return Drawn(rows.query, rows.support, rows.seed)
+
+
+def epoch_of(dataset: EpisodeDataset, epoch: int) -> list[Drawn]:
+    return [drawn(dataset[epoch, step]) for step in range(dataset.steps)]
 
 
 @pytest.mark.parametrize("support", [UniformSupport(size=20), BalancedSupport(size=20), AllSupport()])
@@ -49,7 +63,9 @@ def test_every_step_of_every_epoch_and_seed_has_a_draw_of_its_own() -> None:
 def test_an_episode_depends_on_seed_epoch_and_step_alone() -> None:
     first, second = episodes(), episodes()
     epoch_of(second, 7)  # having drawn others before changes nothing
-    for a, b in zip(epoch_of(first, 2), reversed([second[2, s] for s in reversed(range(second.steps))]), strict=True):
+    for a, b in zip(
+        epoch_of(first, 2), reversed([drawn(second[2, s]) for s in reversed(range(second.steps))]), strict=True
+    ):
         assert torch.equal(a.query, b.query)
         assert torch.equal(a.support, b.support)
         assert a.seed == b.seed
@@ -117,6 +133,25 @@ def test_workers_and_location_change_nothing() -> None:
             assert torch.equal(a.support.ids, b.support.ids)
             assert torch.equal(a.support.inputs(), b.support.inputs())
         assert all(torch.equal(a, b) for a, b in zip(plain.dropped, other.dropped, strict=True))
+
+
+def test_the_whole_training_set_is_one_support_and_each_query_leaves_out_its_own_row() -> None:
+    keeper = fitted(support=WholeSupport())
+    assert len({id(episode.support) for episode in keeper.episodes}) == 1
+    plain = fitted(support=UniformSupport(size=1))
+    for episode, other in zip(keeper.episodes, plain.episodes, strict=True):
+        assert len(episode.support) == 1293
+        assert other.exclude is None
+        assert episode.exclude is not None
+        assert set(episode.exclude.tolist()) <= set(episode.support.ids.tolist())
+        assert torch.equal(episode.support.store.labels[episode.exclude], episode.labels)
+        own = episode.support.of(Places(episode.support.ids).of(episode.exclude))
+        assert torch.equal(own.inputs(), episode.inputs)
+
+
+@pytest.mark.parametrize("augmentation", [None, torch.nn.Identity()])
+def test_the_identity_is_no_augmentation(augmentation: torch.nn.Module | None) -> None:
+    assert fitted(augmentation=augmentation).episodes[0].support.augmentation is None
 
 
 def test_epochs_differ_in_order_and_in_draws() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from memlab import functional
-from memlab.evidence import strongest
+from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import FullMemory
-from memlab.similarity import Cosine, Dot
+from memlab.reading import ReadAll, ReadTopK
+from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.stored_keys import StoredKeys
 from tests.conftest import random_support
 
@@ -92,21 +95,84 @@ def test_reading_stored_keys_is_reading_the_support() -> None:
     assert not found.requires_grad
 
 
-@pytest.mark.parametrize("k", [1, 4, N])
+def opened(reading: ReadAll, stored: StoredKeys) -> ReadAll:
+    reading.open(stored)
+    return reading
+
+
+@pytest.mark.parametrize("k", [1, 4, N - 1])
 @pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
 def test_evidence_is_the_top_of_the_weights(stored: StoredKeys, k: int, exclude: torch.Tensor | None) -> None:
     scores = queries() @ stored.keys.T
     if exclude is not None:
         scores = functional.exclude_rows(scores, stored.ids, exclude)
     expected = scores.softmax(dim=1).sort(dim=1, descending=True)
-    found = strongest(stored, queries(), k=k, exclude=exclude)
+    found = opened(ReadAll(), stored).evidence(queries(), k=k, exclude=exclude)
     torch.testing.assert_close(found.weights, expected.values[:, :k])
     assert torch.equal(found.labels, stored.labels[found.ids])
     weights_of_ids = scores.softmax(dim=1).gather(1, found.ids)
     torch.testing.assert_close(weights_of_ids, found.weights)
 
 
+@pytest.mark.parametrize(
+    "index", [ExactIndex, lambda: IVFIndex(lists=3, probes=3), lambda: HNSWIndex(links=8, candidates=64)]
+)
+@pytest.mark.parametrize("k", [1, 4, 100])
+@pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=5.0), Euclidean(scale=2.0)])
+class TestTopK:
+    """Against full over the K highest scores of each query, the rest taken out of the softmax."""
+
+    @pytest.fixture(autouse=True)
+    def read(self, index: Callable[[], Index], k: int, exclude: torch.Tensor | None, similarity: Similarity) -> None:
+        if index is not ExactIndex:
+            pytest.importorskip("faiss")
+        keys = torch.randn(N, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        stored = StoredKeys(keys, torch.arange(N) % C, torch.arange(N), C, similarity)
+        self.reading = opened(ReadTopK(k=k, index=index()), stored)
+        scores = similarity(queries(), keys)
+        if exclude is not None:
+            scores = functional.exclude_rows(scores, stored.ids, exclude)
+        last = scores.sort(dim=1, descending=True).values[:, min(k, N) - 1 :][:, :1]
+        self.scores = scores.masked_fill(scores < last, -torch.inf)
+
+    def test_class_scores_are_those_of_full_over_the_nearest(self, exclude: torch.Tensor | None) -> None:
+        expected = functional.class_scores(self.scores, self.reading.stored.labels, C)
+        torch.testing.assert_close(self.reading.class_scores(queries(), exclude), expected, rtol=1e-12, atol=1e-12)
+
+    def test_evidence_is_of_what_was_read(self, k: int, exclude: torch.Tensor | None) -> None:
+        shown = min(k, 3)
+        found = self.reading.evidence(queries(), k=shown, exclude=exclude)
+        expected = self.scores.softmax(dim=1).sort(dim=1, descending=True)
+        torch.testing.assert_close(found.weights, expected.values[:, :shown])
+        assert torch.equal(found.ids, expected.indices[:, :shown])
+        if k <= 3:
+            torch.testing.assert_close(found.weights.sum(dim=1), torch.ones(5, dtype=torch.float64))
+
+
+def test_a_class_that_is_not_read_has_no_mass_and_the_evidence_says_so() -> None:
+    stored = StoredKeys(torch.tensor([[9.0], [8.0], [-9.0]]), torch.tensor([0, 1, 2]), torch.arange(3), 3, Dot())
+    reading = opened(ReadTopK(k=2, index=ExactIndex()), stored)
+    class_scores = reading.class_scores(torch.tensor([[1.0]]))
+    assert class_scores.tolist() == [[9.0, 8.0, -torch.inf]]
+    found = reading.evidence(torch.tensor([[1.0]]), k=2, exclude=torch.tensor([0]))
+    assert found.ids.tolist() == [[1, 2]]
+
+
+def test_the_next_memory_opened_is_searched_anew() -> None:
+    reading = ReadTopK(k=1, index=ExactIndex())
+    for key in (1.0, 2.0):
+        reading.open(StoredKeys(torch.tensor([[key]]), torch.tensor([0]), torch.arange(1), 1, Dot()))
+        assert reading.class_scores(torch.tensor([[1.0]])).item() == key
+        reading.close()
+
+
 @pytest.mark.parametrize(("k", "rule"), [(0, "whole number"), (1.5, "whole number"), (N + 1, f"at most {N}")])
 def test_k_must_fit_the_memory(stored: StoredKeys, k: object, rule: str) -> None:
     with pytest.raises(ValueError, match=f"evidence.k={k}: must be .*{rule}"):
-        strongest(stored, queries(), k=k)  # type: ignore[arg-type]
+        opened(ReadAll(), stored).evidence(queries(), k=k)  # type: ignore[arg-type]
+
+
+def test_evidence_must_fit_what_is_read(stored: StoredKeys) -> None:
+    with pytest.raises(ValueError, match=r"evidence\.k=4: must be at most 3, the objects that a query reads"):
+        opened(ReadTopK(k=3, index=ExactIndex()), stored).evidence(queries(), k=4)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from memlab import functional
 from memlab.augmentation import RandomAffine
 from memlab.encoders import MLP, Conv
-from memlab.memory import ChunkedMemory, FullMemory
+from memlab.index import ExactIndex
+from memlab.memory import ChunkedMemory, FullMemory, TopKMemory
 from memlab.objects import ObjectStore
 from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.support import Support
@@ -35,6 +36,12 @@ MODES: dict[str, Callable[[Similarity], FullMemory]] = {
     "chunked 7, all graphs kept": lambda similarity: ChunkedMemory(
         similarity=similarity, chunk_size=7, activation_budget=2**40
     ),
+    **{
+        f"topk K = M, chunk {size}": lambda similarity, size=size: TopKMemory(  # type: ignore[misc]
+            similarity=similarity, k=M, index=ExactIndex(), chunk_size=size, refresh_every=1
+        )
+        for size in (7, 100)
+    },
 }
 
 

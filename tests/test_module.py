@@ -13,6 +13,7 @@ from memlab.encoders import Identity, Linear
 from memlab.memory import FullMemory
 from memlab.module import MemoryClassifier, Prediction
 from memlab.objects import ObjectStore
+from memlab.reading import ReadAll
 from memlab.similarity import Dot, Euclidean
 from memlab.support import UniformSupport
 from tests.conftest import quiet_trainer
@@ -46,6 +47,7 @@ def classifier(**words: Any) -> MemoryClassifier:
         **{
             "encoder": Linear(input_shape=(2,), embedding_size=2),
             "memory": FullMemory(similarity=Euclidean(learn_scale=True)),
+            "reading": ReadAll(),
             "class_names": ("up", "right", "down"),
             "optimizer": partial(torch.optim.Adam, lr=0.01),
             "scheduler": SCHEDULER,

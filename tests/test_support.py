@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport
+from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport, WholeSupport
 
 LABELS = torch.tensor([0] * 40 + [1] * 30 + [2] * 4 + [3] * 26)
 N = len(LABELS)
@@ -16,6 +16,8 @@ SAMPLERS: list[SupportSampler] = [
     UniformSupport(size=1),
     UniformSupport(size=50),
     UniformSupport(size=N - len(BATCH)),
+    UniformSupport(size=0.25),
+    BalancedSupport(size=0.25),
     BalancedSupport(size=4),
     BalancedSupport(size=30),
     BalancedSupport(size=N - len(BATCH)),
@@ -23,7 +25,9 @@ SAMPLERS: list[SupportSampler] = [
 
 
 def draw(sampler: SupportSampler, seed: int = 0) -> Tensor:
-    return sampler.draw(labels=LABELS, batch=BATCH, generator=torch.Generator().manual_seed(seed))
+    drawn = sampler.draw(labels=LABELS, batch=BATCH, generator=torch.Generator().manual_seed(seed))
+    assert drawn is not None
+    return drawn
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: f"{type(s).__name__}-{getattr(s, 'size', '')}")
@@ -93,3 +97,21 @@ class TestSize:
 def test_balanced_needs_one_object_of_each_class() -> None:
     with pytest.raises(ValueError, match=r"support\.size=3: must be at least 4"):
         BalancedSupport(size=3).check_fit(labels=LABELS, batch_size=10)
+
+
+@pytest.mark.parametrize("kind", [UniformSupport, BalancedSupport])
+@pytest.mark.parametrize(("share", "size"), [(0.05, 5), (0.5, 50), (0.001, 1)])
+def test_below_one_the_size_is_a_share_of_the_training_set(kind: type[UniformSupport], share: float, size: int) -> None:
+    assert kind(size=share).count(train_size=N, batch_size=7) == size
+
+
+def test_a_share_must_be_left_beside_the_batch_too() -> None:
+    with pytest.raises(ValueError, match=r"support\.size=0\.95: must be at most 90, .* 10 leaves of the 100"):
+        UniformSupport(size=0.95).check_fit(labels=LABELS, batch_size=10)
+
+
+def test_whole_is_the_training_set_with_the_batch_in_it() -> None:
+    whole = WholeSupport()
+    whole.check_fit(labels=LABELS, batch_size=N)
+    assert whole.is_whole
+    assert whole.count(train_size=N, batch_size=10) == N

@@ -4,18 +4,20 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
+import pytest
 from rich.console import Console
 
-from memlab.figures import draw_heat_map
+from memlab.figures import HeatMap, draw_heat_maps
 from memlab.results import write_results
 from memlab.sweep import Job, note_failure, read_job, report, values_in_order, varied_parameters
 from tests.conftest import SMOKE, Outcome
 
 
 def job(name: str, accuracy: float | None, **overrides: str) -> Job:
-    results = {"test/accuracy": accuracy, "test/nll": 0.5, "test/ece": 0.01, "wall_time_seconds": 3.0}
+    results = {"test/accuracy": accuracy, "test/nll": 0.5, "test/ece": 0.01, "fit_seconds": 3.0}
     given = {parameter.replace("__", "."): value for parameter, value in overrides.items()}
     return Job(name, given, results if accuracy is not None else None, "" if accuracy is not None else "no memory")
 
@@ -42,6 +44,29 @@ def test_report_ranks_the_jobs_and_names_the_failures(tmp_path: Path) -> None:
     assert matplotlib.image.imread(tmp_path / "heat_map.png").std() > 0.05
 
 
+def test_recall_has_a_column_and_a_map_where_a_job_has_it_and_seeds_are_averaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    for number in range(8):
+        k, every, seed = number & 1, number >> 1 & 1, number >> 2
+        each = job(str(number), 0.5 + 0.1 * number, memory__k=str(k), memory__refresh_every=str(every), seed=str(seed))
+        assert each.results is not None
+        each.results["validation/recall"] = 0.9 + 0.01 * seed
+        jobs.append(each)
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("memlab.sweep.draw_heat_maps", lambda maps, *_, **words: drawn.update(words, maps=maps))
+    printed = io.StringIO()
+    report(jobs, tmp_path, Console(file=printed, width=120))
+    assert "recall@K" in printed.getvalue()
+    assert next(csv.DictReader((tmp_path / "sweep.csv").open()))["validation/recall"] == "0.91"
+    assert (drawn["rows"][0], drawn["columns"][0]) == ("memory.k", "memory.refresh_every")
+    accuracy, recall, seconds = drawn["maps"]
+    assert accuracy.values == pytest.approx({("0", "0"): 0.7, ("1", "0"): 0.8, ("0", "1"): 0.9, ("1", "1"): 1.0})
+    assert set(recall.values.values()) == {0.905}
+    assert [seconds.text(value) for value in seconds.values.values()] == ["3 s"] * 4
+
+
 def test_there_is_a_heat_map_only_for_two_parameters(tmp_path: Path) -> None:
     report([JOBS[0], JOBS[1]], tmp_path, Console(file=io.StringIO()))
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.csv"]
@@ -54,7 +79,8 @@ def test_values_are_in_the_order_of_their_size_and_words_as_given() -> None:
 
 
 def test_heat_map_of_failures_alone_can_be_drawn(tmp_path: Path) -> None:
-    draw_heat_map({}, tmp_path / "map.png", rows=("a", ["1", "2"]), columns=("b", ["1"]))
+    nothing = HeatMap("accuracy", {}, str)
+    draw_heat_maps([nothing, nothing], tmp_path / "map.png", rows=("a", ["1", "2"]), columns=("b", ["1"]))
     assert (tmp_path / "map.png").is_file()
 
 

@@ -70,6 +70,25 @@ class TestResume:
         assert outcome.status == 0, outcome.err
         assert_equal(weights(outcome.folder / "second"), straight)
 
+    @pytest.mark.parametrize("index", ["exact", "ivf"])
+    @pytest.mark.parametrize("cut", [STEPS, STEPS + 8])
+    def test_with_stored_keys_is_exact(self, index: str, cut: int, command: Callable[..., Outcome]) -> None:
+        """Between epochs and within one; 10 does not divide the steps, so that keys of several ages are stored."""
+        if index == "ivf":
+            pytest.importorskip("faiss")
+        memory = ("memory=topk", f"memory/index={index}", "memory.refresh_every=10", "memory.k=6")
+        words = (*QUIET, *WITH_DROPOUT[:3], *memory, "augmentation=none", "trainer.max_epochs=2")
+        command(*words, "hydra.run.dir=straight")
+        stop = (
+            ("+trainer.val_check_interval=8", f"+trainer.max_steps={cut}") if cut % STEPS else ("trainer.max_epochs=1",)
+        )
+        command(*words, *stop, "hydra.run.dir=first")
+        last = "first/checkpoints/last.ckpt"
+        assert torch.load(last, weights_only=True)["memory"]["step"] == cut
+        outcome = command(*words, f"ckpt_path={last}", "hydra.run.dir=second")
+        assert outcome.status == 0, outcome.err
+        assert_equal(weights(outcome.folder / "second"), weights(outcome.folder / "straight"))
+
     def test_for_longer_than_planned_follows_the_schedule_of_the_longer_run(
         self, command: Callable[..., Outcome]
     ) -> None:

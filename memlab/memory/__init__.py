@@ -1,4 +1,4 @@
-"""The memory modes: one read of a support set, equal results, different cost.
+"""The memory modes: one read of a support set, at different cost; full and chunked give equal results, topk at K = M.
 
 A memory maps encoded queries and a support to class scores (B, C); their log_softmax is the log of the class mass
 (eq. 13). Gradients reach the encoder through the queries and through the keys.
@@ -6,5 +6,6 @@ A memory maps encoded queries and a support to class scores (B, C); their log_so
 
 from memlab.memory.chunked import ChunkedMemory
 from memlab.memory.full import FullMemory
+from memlab.memory.topk import TopKMemory
 
-__all__ = ["ChunkedMemory", "FullMemory"]
+__all__ = ["ChunkedMemory", "FullMemory", "TopKMemory"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from memlab import functional
@@ -38,6 +40,9 @@ class FullMemory(nn.Module):
         scores = self.score(encoder, query, support, slice(None), exclude)
         return functional.class_scores(scores, support.labels, support.num_classes)
 
+    needs_whole_support = False
+    """Whether it reads the whole training set and nothing less."""
+
     @property
     def sizes(self) -> dict[str, int | None]:
         """Sizes in use, to be told with the results."""
@@ -52,6 +57,17 @@ class FullMemory(nn.Module):
         raise OutOfMemoryError(
             "memory=full: out of memory in a training step; memory=chunked gives the same at the memory of one chunk"
         )
+
+    def after_step(self) -> dict[str, Tensor | float]:
+        """Take note that a training step is over, the optimizer's included; figures about it, to be logged."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers, besides parameters, that training needs to go on as if it had not been interrupted."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of a memory of any mode; what this one has no use for is let go."""
 
     def score(self, encoder: nn.Module, query: Tensor, support: Support, part: slice, exclude: Tensor | None) -> Tensor:
         """(B, m) scores of a part of the support, encoded now."""
