@@ -13,12 +13,12 @@ from torch import Tensor
 
 from memlab.__main__ import main
 from memlab.benchmark import measurement, report
-from memlab.benchmark.contenders import NEEDS, contenders
+from memlab.benchmark.contenders import NEEDS, contenders, period, recall
 from memlab.benchmark.measurement import Measured, Settings
-from memlab.benchmark.problems import Material, Problem
+from memlab.benchmark.problems import TASKS, Material, Problem
 
 PROBLEM = Problem(
-    task="step", support=50, batch=7, embedding=5, classes=4, encoder="linear", device="cpu", dtype="float64"
+    task="step", support=50, batch=7, embedding=5, classes=4, nearest=8, encoder="linear", device="cpu", dtype="float64"
 )
 SETTINGS = Settings(chunks=(16,), budgets=(0.5,), threads=1, raised_thresholds=False)
 
@@ -29,7 +29,7 @@ def makers(task: str) -> dict[str, Callable[[Material], Callable[[], Tensor | No
 
 class TestContenders:
     @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv"])
-    @pytest.mark.parametrize("name", makers("step"))
+    @pytest.mark.parametrize("name", [name for name in makers("step") if "topk" not in name])
     def test_a_step_has_the_loss_and_the_gradient_of_full(self, name: str, encoder: str) -> None:
         results = []
         for who in ("memlab full", name):
@@ -50,6 +50,36 @@ class TestContenders:
     def test_an_evaluation_can_be_called(self, name: str) -> None:
         makers("evaluation")[name](Material(replace(PROBLEM, task="evaluation", dtype="float32")))()
 
+    @pytest.mark.parametrize("encoder", ["table", "conv"])
+    def test_topk_of_all_cells_has_the_gradient_of_full(self, encoder: str) -> None:
+        gradients = []
+        for who in ("memlab full", "memlab topk exact"):
+            material = Material(replace(PROBLEM, encoder=encoder, nearest=PROBLEM.support))
+            call = makers("step")[who](material)
+            for _ in range(3):
+                call()
+            gradients.append([parameter.grad for parameter in material.encoder.parameters()])
+        torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
+
+    def test_topk_is_timed_over_whole_rounds_of_refreshing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(measurement, "TURN_SECONDS", 1e-5)
+        assert [name for name in makers("step") if period(name) == 20] == ["memlab topk exact", "memlab topk ivf"]
+        times: list[None] = []
+        measurement._turn(lambda: times.append(None), torch.device("cpu"), 20)
+        assert len(times) > 1
+        assert (len(times) - 1) % 20 == 0
+
+    @pytest.mark.parametrize("name", makers("search"))
+    def test_a_search_finds_nearly_all_that_is_near(self, name: str) -> None:
+        material = Material(replace(PROBLEM, task="search", support=2000, embedding=16, dtype="float32"))
+        found = makers("search")[name](material)()
+        assert found is not None
+        assert found.shape == (7, 8)
+        assert (
+            recall(material, found) == 1 if "ivf" not in name and "hnsw" not in name else recall(material, found) > 0.8
+        )
+        assert recall(material, found.flip(0)) < 0.5
+
     @pytest.mark.parametrize("task", ["read", "step"])
     def test_a_second_call_does_all_the_work_again(self, task: str) -> None:
         call = makers(task)["memlab full"](Material(replace(PROBLEM, task=task)))
@@ -57,7 +87,9 @@ class TestContenders:
 
     def test_those_whose_package_is_missing_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("memlab.benchmark.contenders.find_spec", lambda _: None)
-        assert not NEEDS.keys() & {name for task in ("read", "step", "evaluation") for name in makers(task)}
+        left = {name for task in TASKS for name in makers(task)}
+        assert left
+        assert not [name for name in left for word in NEEDS if word in name]
 
 
 class Words:
@@ -152,6 +184,15 @@ class TestReport:
         assert [column[1] for column in columns[1:]] == ["1,200.0 ms", "1.20", "9,000.0 ms", "10 MiB", "0.10"]
         assert [column[6] for column in columns] == ["gone", "out of memory", "-", "-", "-", "-"]
 
+    def test_a_search_has_recall_and_ratios_to_the_exact_one(self) -> None:
+        problem = replace(PROBLEM, task="search")
+        names = {"memlab exact": (1.0, 1.0), "memlab ivf": (0.1, 0.97)}
+        group = [Measured(name, problem, [seconds], 2**20, recall=share) for name, (seconds, share) in names.items()]
+        columns = {str(column.header): list(column.cells) for column in report.table(group).columns}
+        assert columns["recall"] == ["1.000", "0.970"]
+        assert columns["time"] == ["1,000.0 ms", "100.0 ms"]
+        assert list(columns)[2] == "over exact"
+
     def test_json_holds_all_and_the_picture_is_drawn(self, tmp_path: Path) -> None:
         found = [*self.group, measured("memlab full", 2.0, 200, support=200)]
         report.write_json(found, {"rounds": 3}, tmp_path / "benchmark.json")
@@ -180,7 +221,7 @@ class TestCommand:
         [
             (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
             (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
-            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation"),
+            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search"),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),

@@ -33,8 +33,8 @@ Measure memlab beside what you would otherwise take, in one run, on the same dat
     + """
 
 Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU what
-torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full. Rivals of
-other packages take part where these are installed: pip install -e ".[bench]".
+torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those of a
+search to memlab exact. Rivals of other packages take part where these are installed: pip install -e ".[bench]".
 """
 )
 
@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=count, default=256, help="B, queries (default: %(default)s)")
     add("--embedding-size", type=count, default=64, help="D (default: %(default)s)")
     add("--classes", type=count, default=10, help="C (default: %(default)s)")
+    add("--nearest", type=count, default=32, help="K, of a search and of topk (default: %(default)s)")
     add("--encoder", choices=list(ENCODERS), default="mlp", help="of a step (default: %(default)s)")
     add("--chunks", type=counts, default=[1024], help="chunk sizes (default: 1024)")
     add(
@@ -136,6 +137,7 @@ def _problem(arguments: argparse.Namespace, task: str, size: int) -> Problem:
         batch=arguments.batch_size,
         embedding=arguments.embedding_size,
         classes=arguments.classes,
+        nearest=arguments.nearest,
         encoder=arguments.encoder,
         device=arguments.device,
         seed=arguments.seed,

@@ -1,7 +1,8 @@
 """Who is measured: memlab's modes, and what a user would otherwise take, each in the way its authors mean it.
 
 A contender is made for some material and then called again and again; every call does all the work once. Calls for a
-read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival.
+read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival. Only
+topk, which reads less by design, returns none. Calls for a search return the places found.
 """
 
 from __future__ import annotations
@@ -19,19 +20,23 @@ from torch.utils.checkpoint import checkpoint
 
 from memlab import functional
 from memlab.benchmark.problems import Material
-from memlab.memory import ChunkedMemory, FullMemory
-from memlab.similarity import Dot
+from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
+from memlab.memory import ChunkedMemory, FullMemory, TopKMemory
+from memlab.similarity import Dot, Euclidean
 
 Call = Callable[[], Tensor | None]
 Maker = Callable[[Material], Call]
 
 OWN = "memlab"
-NEEDS = {
-    "KeOps": "pykeops",
-    "NCALoss": "pytorch_metric_learning",
-    "faiss flat + vote": "faiss",
+NEEDS = {"KeOps": "pykeops", "NCALoss": "pytorch_metric_learning", "faiss": "faiss", "ivf": "faiss", "hnsw": "faiss"}
+"""Package that a contender needs whose name has the word in it."""
+INDEXES: dict[str, Callable[[], Index]] = {
+    "exact": ExactIndex,
+    "ivf": lambda: IVFIndex(lists="auto", probes=16),
+    "hnsw": lambda: HNSWIndex(links=32, candidates=64),
 }
-"""Package that a contender needs."""
+REFRESH_EVERY = 20
+"""Steps between two refreshes of the keys that topk stores."""
 NEIGHBOURS = 10
 """Neighbours that vote where a rival does not read everything."""
 
@@ -61,9 +66,15 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
                 found[f"{OWN} chunked {chunk}{keeps}"] = _chunked_step(chunk, budget)
             found[f"checkpoint {chunk}"] = _checkpoint_step(chunk)
             found[f"gradient caching {chunk}"] = _gradient_caching_step(chunk)
+        for index in ("exact", "ivf"):
+            found[f"{OWN} topk {index}"] = _topk_step(index, REFRESH_EVERY)
+            found[f"{OWN} topk {index}, refresh apart"] = _topk_step(index, 10**9)
         found["plain PyTorch"] = _encode_all(_plain_loss)
         found["NCALoss"] = _encode_all(_nca)
         found["KeOps"] = _encode_all(_keops)
+    elif task == "search":
+        found = {f"{OWN} {index}": _search(index) for index in INDEXES}
+        found["faiss flat"] = _faiss_flat
     else:
         found = {
             f"{OWN} full": _whole_matrix,
@@ -71,7 +82,16 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
             "faiss flat + vote": _faiss,
             "scikit-learn brute": _scikit_learn,
         }
-    return {name: make for name, make in found.items() if name not in NEEDS or find_spec(NEEDS[name])}
+    return {
+        name: make
+        for name, make in found.items()
+        if all(find_spec(package) for word, package in NEEDS.items() if word in name)
+    }
+
+
+def period(contender: str) -> int:
+    """Calls after which the work repeats: a time is taken over a multiple of them."""
+    return REFRESH_EVERY if " topk " in contender and "refresh apart" not in contender else 1
 
 
 Loss = Callable[[Material, Tensor, Tensor], Tensor]
@@ -176,6 +196,26 @@ def _chunked_step(chunk: int, share: float) -> Maker:
     return make
 
 
+def _topk_step(index: str, refresh_every: int) -> Maker:
+    def make(material: Material) -> Call:
+        memory = TopKMemory(
+            similarity=Dot(),
+            k=material.problem.nearest,
+            index=INDEXES[index](),
+            chunk_size=4000,
+            refresh_every=refresh_every,
+        )
+        step = _memory_step(material, memory)
+
+        def call() -> None:
+            step()
+            memory.after_step()
+
+        return call
+
+    return make
+
+
 def _parts(material: Material, chunk: int) -> list[slice]:
     return [slice(start, start + chunk) for start in range(0, len(material.support), chunk)]
 
@@ -262,3 +302,29 @@ def _scikit_learn(material: Material) -> Call:
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # that few objects of many classes may be odd
         classifier.fit(keys, np.asarray(material.labels.cpu()))
     return lambda: _no_gradient(lambda: classifier.predict_proba(query))
+
+
+def _search(name: str) -> Maker:
+    def make(material: Material) -> Call:
+        keys, query = material.clustered
+        index = INDEXES[name]()
+        index.build(keys, metric=Euclidean.metric)
+        return lambda: index.search(query, material.problem.nearest)
+
+    return make
+
+
+def _faiss_flat(material: Material) -> Call:
+    import faiss
+
+    keys, query = (each.cpu().numpy() for each in material.clustered)
+    index = faiss.IndexFlatL2(material.problem.embedding)
+    index.add(keys)
+    return lambda: torch.from_numpy(index.search(query, material.problem.nearest)[1])
+
+
+def recall(material: Material, found: Tensor) -> float:
+    """Share of the K nearest that a search has found."""
+    nearest = _search("exact")(material)()
+    assert nearest is not None
+    return float((found.to(nearest.device)[:, :, None] == nearest[:, None, :]).any(1).float().mean())

@@ -18,9 +18,10 @@ from statistics import mean, median
 
 import psutil
 import torch
+from torch import Tensor
 
 from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
-from memlab.benchmark.contenders import Call, contenders
+from memlab.benchmark.contenders import Call, contenders, period, recall
 from memlab.benchmark.problems import Material, Problem
 from memlab.clock import seconds
 from memlab.out_of_memory import is_out_of_memory
@@ -59,6 +60,9 @@ class Measured:
     peak_bytes: int = 0
     """Above what data and libraries take."""
     loss: float | None = None
+    """Of a read or a step."""
+    recall: float | None = None
+    """Share of the nearest found, of a search."""
     failure: str | None = None
 
     @property
@@ -95,7 +99,8 @@ def measure(
             if isinstance(answer, str):
                 each.failure = answer
             else:
-                each.peak_bytes, each.loss = int(answer[0]), answer[1]
+                each.peak_bytes = int(answer[0])
+                each.loss, each.recall = (None, answer[1]) if problem.task == "search" else (answer[1], None)
         for number in range(rounds):
             said(f"{problem.task}, M = {problem.support:,}: round {number + 1} of {rounds}")
             for each, worker in zip(found, workers, strict=True):
@@ -120,7 +125,7 @@ class _Worker:
         theirs.close()
 
     def ask(self) -> tuple[float, float | None] | str:
-        """The next figures: peak memory and loss at first, then seconds; or why there are none."""
+        """The next figures: peak memory and loss or recall at first, then seconds; or why there are none."""
         try:
             self._connection.send(True)
             answer: tuple[float, float | None] | str = self._connection.recv()
@@ -149,24 +154,31 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
         _make_room(material.device)  # what making the data has left free would be used and not be counted
         before = _in_use(material.device)
         call = make(material)
-        loss = call()
+        outcome = call()
         peak = _peak(material.device)
         _make_room(material.device)
-        connection.send((peak - before, None if loss is None else loss.item()))
+        connection.send((peak - before, _quality(material, outcome)))
         while True:
             connection.recv()
-            connection.send((_turn(call, material.device), None))
+            connection.send((_turn(call, material.device, period(contender)), None))
     except EOFError:
         return
     except (RuntimeError, MemoryError) as error:
         connection.send("out of memory" if is_out_of_memory(error) else str(error).splitlines()[0])
 
 
-def _turn(call: Call, device: torch.device) -> float:
-    """Seconds of a call, after one that is not counted."""
+def _quality(material: Material, outcome: Tensor | None) -> float | None:
+    """The recall of a search; of anything else the loss, if it has one."""
+    if outcome is None:
+        return None
+    return recall(material, outcome) if material.problem.task == "search" else outcome.item()
+
+
+def _turn(call: Call, device: torch.device, period: int) -> float:
+    """Seconds of a call, the mean over whole periods, after one call that is not counted."""
     call()
     times: list[float] = []
-    while sum(times) < TURN_SECONDS:
+    while sum(times) < TURN_SECONDS or len(times) % period:
         times.append(seconds(call, device))
     _make_room(device)
     return mean(times)

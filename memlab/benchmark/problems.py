@@ -19,6 +19,7 @@ from memlab.support import Support
 ENCODERS: dict[str, tuple[tuple[int, ...], Callable[[int], nn.Module]]] = {
     "linear": ((32,), lambda size: Linear(input_shape=(32,), embedding_size=size)),
     "mlp": ((64,), lambda size: MLP(input_shape=(64,), embedding_size=size, hidden_sizes=[512, 512])),
+    "table": ((40,), lambda size: MLP(input_shape=(40,), embedding_size=size, hidden_sizes=[256, 256])),
     "conv": (
         (3, 32, 32),
         lambda size: Conv(input_shape=(3, 32, 32), embedding_size=size, channels=64, kernel_size=5, pool_size=2),
@@ -34,6 +35,7 @@ TASKS = {
     "read": "reading M keys that are at hand, forward and backward",
     "step": "a training step: encoding M support objects and reading them, forward and backward",
     "evaluation": "class mass of B queries over M stored keys, without gradient",
+    "search": "the K nearest of M stored keys, in C clusters of 8 inner dimensions, for B queries",
 }
 
 
@@ -47,6 +49,7 @@ class Problem:
         batch: B.
         embedding: D.
         classes: C.
+        nearest: K, of a search and of a step that reads the nearest cells.
         encoder: one of `ENCODERS`, for a step.
         device: where it is computed.
         seed: of the data and of the encoder.
@@ -58,6 +61,7 @@ class Problem:
     batch: int
     embedding: int
     classes: int
+    nearest: int
     encoder: str
     device: str
     seed: int = 0
@@ -83,7 +87,12 @@ class Material:
     def prepare(self) -> None:
         """Make all data of the task."""
         of_keys = ["query", "keys", "stored"]
-        parts = {"read": of_keys, "evaluation": of_keys, "step": ["support", "query_inputs", "encoder"]}
+        parts = {
+            "read": of_keys,
+            "evaluation": of_keys,
+            "search": ["clustered"],
+            "step": ["support", "query_inputs", "encoder"],
+        }
         for part in ["labels", "targets", *parts[self.problem.task]]:
             getattr(self, part)
 
@@ -116,6 +125,18 @@ class Material:
         """(M, D) keys, for a read or an evaluation."""
         scale: float = self.problem.embedding**-0.25
         return (scale * self._random(self.problem.support, self.problem.embedding, stream=4)).to(self.device)
+
+    @cached_property
+    def clustered(self) -> tuple[Tensor, Tensor]:
+        """(M, D) keys and (B, D) queries, for a search: in clusters and of few dimensions, as trained encoders have."""
+        size = self.problem.embedding
+        centres, directions = self._random(self.problem.classes, size, stream=7), self._random(8, size, stream=8)
+        both = []
+        for labels, stream in ((self.labels, 9), (self.targets, 10)):
+            inner = self._random(len(labels), 8, stream=stream) @ directions / 8**0.5
+            noise = 0.1 * self._random(len(labels), size, stream=stream + 10)
+            both.append((centres[labels.cpu()] + inner + noise).to(self.device))
+        return both[0], both[1]
 
     @cached_property
     def stored(self) -> StoredKeys:

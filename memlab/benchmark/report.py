@@ -30,12 +30,18 @@ def table(group: list[Measured]) -> Table:
         title=f"{problem.task}{where}: M = {problem.support:,}, B = {problem.batch:,}, D = {problem.embedding},"
         f" C = {problem.classes:,}, {problem.device}"
     )
-    for name in ("contender", "time", "over full", "slowest", "peak memory", "over full"):
+    searched = problem.task == "search"
+    if searched:
+        result.title = f"{result.title}, K = {problem.nearest}"
+    over = f"over {'exact' if searched else 'full'}"
+    for name in ("contender", "time", over, "slowest", "peak memory", over):
         result.add_column(name, justify="left" if name == "contender" else "right")
+    if searched:
+        result.add_column("recall", justify="right")
     full = _full(group)
     for each in group:
         if each.failure:
-            result.add_row(each.contender, each.failure, "-", "-", "-", "-")
+            result.add_row(each.contender, each.failure, *(len(result.columns) - 2) * ["-"])
             continue
         result.add_row(
             each.contender,
@@ -44,6 +50,7 @@ def table(group: list[Measured]) -> Table:
             _time(max(each.seconds)),
             f"{each.peak_bytes / 2**20:,.0f} MiB",
             _ratio(each.peak_bytes, full.peak_bytes if full else 0),
+            *([f"{each.recall:.3f}"] if each.recall is not None else []),
         )
     return result
 
@@ -111,7 +118,9 @@ def draw(found: list[Measured], target: Path, *, note: str) -> None:
 
 
 def _full(group: list[Measured]) -> Measured | None:
-    return next((each for each in group if each.contender == f"{OWN} full" and not each.failure), None)
+    """What ratios are to: full, or of searches the exact one."""
+    names = [f"{OWN} full", f"{OWN} exact"]
+    return next((each for each in group if each.contender in names and not each.failure), None)
 
 
 def _time(seconds: float) -> str:
