@@ -25,6 +25,7 @@ OPTIONS = sorted(
 NEEDS = {
     "data=mnist": ["data.root=files", "support.size=50"],
     "data=fashion_mnist": ["data.root=files", "support.size=50"],
+    "data=synthetic_table": ["data.objects=2000", "encoder=mlp", "augmentation=none"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
     **{f"evaluation/index={name}": ["evaluation=topk"] for name in ("exact", "ivf", "hnsw")},
 }
@@ -56,13 +57,36 @@ def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_pat
     assert results["choices"][group] == choice
 
 
-@pytest.mark.parametrize("experiment", [file.stem for file in (CONF / "experiment").glob("*.yaml")])
+EXPERIMENTS = {
+    "mnist_linear": ["data.root=files", "support.size=50"],
+    "mnist_conv": ["data.root=files", "support.size=50"],
+    "mnist_topk": ["data.root=files"],
+    "mnist_subsample": ["data.root=files"],
+    "table_topk": ["data.objects=2000"],
+    "table_subsample": ["data.objects=2000"],
+    "topk_ablation": ["data.objects=2000"],
+}
+
+
+def test_all_experiments_are_tried() -> None:
+    assert EXPERIMENTS.keys() == {file.stem for file in (CONF / "experiment").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes_and_runs(experiment: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
     write_idx(tmp_path / "files")
-    outcome = command(
-        *SMOKE, f"experiment={experiment}", "data.root=files", "support.size=50", "datamodule.batch_size=20"
-    )
+    outcome = command(*SMOKE, f"experiment={experiment}", "datamodule.batch_size=20", *EXPERIMENTS[experiment])
     assert outcome.status == 0, outcome.err
+
+
+def test_the_ablation_is_a_sweep_over_k_and_refreshes(command: Callable[..., Outcome]) -> None:
+    small = ("data.objects=2000", "datamodule.batch_size=20", "evaluation=all")
+    outcome = command("-m", *SMOKE, "experiment=topk_ablation", "memory.refresh_every=5", *small)
+    assert outcome.status == 0, outcome.err
+    (sweep,) = outcome.run_folders
+    rows = list(csv.DictReader((sweep / "sweep.csv").open()))
+    assert sorted(int(row["memory.k"]) for row in rows) == [4, 8, 16, 32, 128]
+    assert all(0 <= float(row["validation/recall"]) <= 1 and float(row["fit_seconds"]) > 0 for row in rows)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])

@@ -3,13 +3,15 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any, ClassVar
 from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
 
-from memlab.datasets import digits, stratified_split, torchvision_images
+from memlab.baselines import PixelKNN
+from memlab.datasets import digits, stratified_split, synthetic_table, torchvision_images
 from tests.idx_files import write_idx
 
 NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
@@ -128,3 +130,42 @@ def test_unknown_name_is_told_what_is_allowed() -> None:
 def test_test_fraction_lies_between_zero_and_one(fraction: object) -> None:
     with pytest.raises(ValueError, match=f"test_fraction={fraction}: must be a number above 0 and below 1"):
         digits(test_fraction=fraction, split_seed=0)  # type: ignore[arg-type]
+
+
+class TestSyntheticTable:
+    WORDS: ClassVar[dict[str, Any]] = {
+        "objects": 400,
+        "features": 8,
+        "classes": 4,
+        "clusters": 2,
+        "test_fraction": 0.25,
+    }
+
+    def test_is_the_same_for_the_same_seed_and_has_every_class_in_both_parts(self) -> None:
+        first, second, other = (synthetic_table(**self.WORDS, seed=seed) for seed in (0, 0, 1))
+        assert torch.equal(first.store.inputs, second.store.inputs)
+        assert not torch.equal(first.store.inputs, other.store.inputs)
+        assert first.store.inputs.shape == (400, 8)
+        assert first.store.inputs.dtype is torch.float32
+        assert (len(first.train_rows), len(first.test_rows)) == (300, 100)
+        assert not set(first.train_rows.tolist()) & set(first.test_rows.tolist())
+        for rows in (first.train_rows, first.test_rows):
+            assert len(first.store.labels[rows].unique()) == 4
+
+    def test_features_tell_the_class(self) -> None:
+        data = synthetic_table(**self.WORDS, seed=0)
+        assert PixelKNN(k=3).accuracy(data.store, train_rows=data.train_rows, test_rows=data.test_rows) > 0.5
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ({"objects": 0}, "objects=0: must be a whole number of at least 1"),
+            ({"features": 3}, "features=3: must be a whole number of at least 4"),
+            ({"classes": 1}, "classes=1: must be a whole number of at least 2"),
+            ({"clusters": 5}, "clusters=5: must be at most 4 for 4 classes and 8 features"),
+            ({"test_fraction": 1}, "test_fraction=1: must be a number above 0 and below 1"),
+        ],
+    )
+    def test_refuses_bad_sizes(self, words: dict[str, Any], message: str) -> None:
+        with pytest.raises(ValueError, match=message):
+            synthetic_table(**{**self.WORDS, **words}, seed=0)
