@@ -229,22 +229,26 @@ def test_goes_on_from_its_state_as_if_never_interrupted(
     if make is not ExactIndex:
         pytest.importorskip("faiss")
     support, encoder, memory = random_support(M, num_classes=C), Counting(), topk(index=make(), **policy)
-    results = []
+    results, ages = [], []
     for number in range(9):
         if number == at:
             state = {
                 name: value.clone() if isinstance(value, Tensor) else value for name, value in memory.state().items()
             }
             weights = {name: value.clone() for name, value in encoder.state_dict().items()}
-        step(memory, encoder, support)
-    results.append([*encoder.parameters(), memory.index.vectors])
+        told = step(memory, encoder, support)
+        if number >= at:
+            ages.append(torch.as_tensor(told["key_age_mean"]))
+    results.append([*encoder.parameters(), memory.index.vectors, *ages])
     encoder, memory = Counting(), topk(index=make(), **policy)
     encoder.load_state_dict(weights)
     memory.restore(state)
     assert memory.state() is state  # saved again before anything was read, nothing is lost
+    ages = []
     for _ in range(at, 9):
-        step(memory, encoder, random_support(M, num_classes=C))
-    results.append([*encoder.parameters(), memory.index.vectors])
+        told = step(memory, encoder, random_support(M, num_classes=C))
+        ages.append(torch.as_tensor(told["key_age_mean"]))
+    results.append([*encoder.parameters(), memory.index.vectors, *ages])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
