@@ -86,6 +86,9 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
         truth = int(prediction.labels[row])
         for axes, *found in zip(axes_row[2:], *(column[row].tolist() for column in prediction.evidence), strict=True):
             support_id, label, weight = found
+            if support_id < 0:  # an approximate search may have found fewer
+                axes.axis("off")
+                continue
             _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
             axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2)
     figure.savefig(target, dpi=110)

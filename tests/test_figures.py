@@ -40,6 +40,16 @@ def test_evidence_of_images_and_of_vectors_can_be_drawn(shape: tuple[int, ...], 
     assert (tmp_path / "evidence.png").stat().st_size > 5000
 
 
+def test_evidence_that_was_not_found_is_left_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore(inputs=torch.rand(4, 5), labels=torch.tensor([0, 1, 0, 1]), class_names=("no", "yes"))
+    found = prediction([0.9], [True])
+    found.evidence.ids[0] = torch.tensor([2, 1, -1])
+    drawn: list[int] = []
+    monkeypatch.setattr("memlab.figures._draw_object", lambda *where, **_: drawn.append(where[2]))
+    draw_evidence(found, store, tmp_path / "evidence.png", title="a title", objects=1)
+    assert drawn == [0, 2, 1]
+
+
 def test_curves_are_read_by_epoch_without_the_closing_test(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.csv"
     metrics.write_text(
