@@ -1,0 +1,50 @@
+"""A data set: its objects, and which of them are for the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from memlab.argument_checks import check_whole_number
+from memlab.objects import ObjectStore
+
+
+@dataclass
+class LabelledData:
+    """A data set and its official split."""
+
+    name: str
+    store: ObjectStore
+    train_rows: Tensor
+    """(N,) rows for training and validation."""
+    test_rows: Tensor
+    """(T,) rows for the test."""
+
+
+def stratified_split(rows: Tensor, labels: Tensor, *, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split rows in two, class by class, the same way for the same seed.
+
+    Args:
+        rows: (n,) rows of a store.
+        labels: (N,) class ids of all rows of the store.
+        held_out: share that goes to the second part, between 0 and 1.
+        seed: seed of the split.
+
+    Returns:
+        the rows kept and the rows held out, each in ascending order.
+
+    Raises:
+        ValueError: for a seed below 0, or too few objects of a class to have some in both parts.
+    """
+    check_whole_number("split_seed", seed, minimum=0)
+    try:
+        kept, held = train_test_split(
+            rows.numpy(), test_size=held_out, random_state=seed, stratify=labels[rows].numpy()
+        )
+    except ValueError as error:
+        raise ValueError(f"held-out share {held_out}: {error}") from error
+    return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held))
