@@ -26,7 +26,7 @@ from rich.console import Console
 
 from memlab import command_line, sweep
 from memlab.argument_checks import check_choice, check_whole_number
-from memlab.baselines import PixelKNN
+from memlab.baselines import Baseline
 from memlab.checkpoints import check_checkpoint
 from memlab.datamodule import EpisodeDataModule
 from memlab.figures import draw_evidence, draw_learning_curve
@@ -52,7 +52,7 @@ class Run:
     trainer: pl.Trainer
     best_checkpoint: ModelCheckpoint
     last_checkpoint: ModelCheckpoint
-    baseline: PixelKNN
+    baselines: dict[str, Baseline]
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
@@ -109,8 +109,12 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
         support=instantiate(cfg.support),
         augmentation=instantiate(cfg.augmentation),
     )
-    baseline = instantiate(cfg.knn_pixels)
-    baseline.check_fit(train_size=datamodule.sizes["train"])
+    baselines = instantiate(cfg.get("baselines", {}))
+    for name, baseline in baselines.items():
+        try:
+            baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.input_shape)
+        except ValueError as error:
+            raise ValueError(f"baselines.{name}.{error}") from error
     check_whole_number("evidence.objects", cfg.evidence.objects)
     store = datamodule.store
     memory = instantiate(cfg.memory, similarity=instantiate(cfg.similarity))
@@ -135,7 +139,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, max_epochs=trainer.max_epochs)
-    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baseline)
+    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines)
 
 
 def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
@@ -154,13 +158,24 @@ def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
 
 
 def evaluate(run: Run) -> dict[str, Any]:
-    """Measure the best checkpoint on the test objects, and the baseline beside it."""
+    """Measure the best checkpoint on the test objects, and the baselines beside it."""
     best = run.best_checkpoint.best_model_path
     measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-    accuracy = run.baseline.accuracy(
-        run.datamodule.store, train_rows=run.datamodule.train_rows, test_rows=run.datamodule.test_rows
-    )
-    return {**measured[0], "knn_pixels/accuracy": accuracy, "knn_pixels/k": run.baseline.k}
+    return {**measured[0], "baselines": {name: measure(baseline, run) for name, baseline in run.baselines.items()}}
+
+
+def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
+    """Test accuracy of a baseline, what it is, and how long it took."""
+    start = time.perf_counter()
+    datamodule = run.datamodule
+    rows = datamodule.train_rows, datamodule.test_rows
+    if baseline.of_embeddings:
+        train, test = (run.model.embedded(datamodule.plain_support(part)).cpu() for part in rows)
+    else:
+        train, test = (datamodule.store.inputs[part.to(datamodule.store.inputs_device)].cpu() for part in rows)
+    labels, truth = (datamodule.store.labels.cpu()[part] for part in rows)
+    accuracy = (baseline.predict(train, labels, test) == truth).double().mean()
+    return {"title": baseline.title, "accuracy": float(accuracy), "seconds": time.perf_counter() - start}
 
 
 def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlab.argument_checks import check_number
+from memlab.argument_checks import check_number, check_switch, check_whole_number
 
 
 class RandomAffine(nn.Module):
@@ -38,8 +38,7 @@ class RandomAffine(nn.Module):
         Raises:
             ValueError: for objects that are not images.
         """
-        if images.dim() != 4:
-            raise ValueError(f"augmentation: needs images (B, channels, height, width), got {tuple(images.shape)}")
+        _check_images(images)
         turn, size, right, down = images.new_empty(4, len(images)).uniform_(-1, 1)
         turn, factor = turn * self.radians, (size * self.log_scale).exp()
         cos, sin = turn.cos() / factor, turn.sin() / factor
@@ -49,3 +48,46 @@ class RandomAffine(nn.Module):
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         background = images.amin(dim=(1, 2, 3), keepdim=True)
         return F.grid_sample(images - background, grid, align_corners=False) + background
+
+
+class CropFlip(nn.Module):
+    """Shift each image of a batch by whole pixels of its own, and mirror half of them if asked.
+
+    That is a random crop from the image padded with zeros, after normalisation the mean of the data set.
+
+    Args:
+        padding: largest shift along each axis, in pixels.
+        flip: mirror left and right with probability 1/2.
+
+    Raises:
+        ValueError: for a padding that is not a whole number of at least 0.
+    """
+
+    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
+        super().__init__()
+        self.padding = check_whole_number("padding", padding, minimum=0)
+        self.flip = check_switch("flip", flip)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, channels, height, width) to the same shape and type.
+
+        Raises:
+            ValueError: for objects that are not images.
+        """
+        _check_images(images)
+        count, channels, height, width = images.shape
+        down, right = torch.randint(2 * self.padding + 1, (2, count, 1), device=images.device)
+        rows = down + torch.arange(height, device=images.device)
+        columns = right + torch.arange(width, device=images.device)
+        if self.flip:
+            mirrored = torch.rand(count, 1, device=images.device) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        padded = F.pad(images, [self.padding] * 4)
+        places = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
+        shifted = padded.flatten(2).gather(2, places.view(count, 1, -1).expand(-1, channels, -1))
+        return shifted.view(count, channels, height, width)
+
+
+def _check_images(images: Tensor) -> None:
+    if images.dim() != 4:
+        raise ValueError(f"augmentation: needs images (B, channels, height, width), got {tuple(images.shape)}")

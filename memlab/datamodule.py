@@ -225,7 +225,11 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def whole_support(self) -> Support:
         """The whole training set, as it is, for evaluation."""
-        return Support(self.store, self._near_inputs(self.train_rows), self._dtype)
+        return self.plain_support(self.train_rows)
+
+    def plain_support(self, rows: Tensor) -> Support:
+        """The objects at some rows of the store, as they are."""
+        return Support(self.store, self._near_inputs(rows), self._dtype)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
         """Turn rows into inputs on the computing device."""

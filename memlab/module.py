@@ -22,6 +22,7 @@ from memlab.memory import FullMemory, TopKMemory
 from memlab.out_of_memory import Step, until_it_fits
 from memlab.reading import ReadAll
 from memlab.stored_keys import StoredKeys
+from memlab.support import Support
 
 BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
@@ -189,6 +190,12 @@ class MemoryClassifier(pl.LightningModule):
         evidence = self._reading.evidence(query, k=self._evidence_k)
         return Prediction(batch.ids, batch.labels, log_probs, evidence)
 
+    def embedded(self, support: Support) -> Tensor:
+        """(m, D) embeddings of some objects, such that the nearest by the similarity is the nearest of them."""
+        self.to(support.store.device).eval()
+        stored = self._stored(support)
+        return self.memory.similarity.search_vectors(stored.keys)
+
     def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
         query: Tensor = self.encoder(batch.inputs)
         class_scores = self._reading.class_scores(query)
@@ -199,16 +206,22 @@ class MemoryClassifier(pl.LightningModule):
         return query
 
     def _encode_memory(self) -> None:
+        self._reading.open(self._stored(self._datamodule.whole_support()))
+
+    @property
+    def _datamodule(self) -> EpisodeDataModule:
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(datamodule, EpisodeDataModule)
+        return datamodule
+
+    def _stored(self, support: Support) -> StoredKeys:
         with self.trainer.precision_plugin.forward_context():
-            stored = StoredKeys.encode(
+            return StoredKeys.encode(
                 encoder=self.encoder,
                 similarity=self.memory.similarity,
-                support=datamodule.whole_support(),
-                batch_size=datamodule.eval_batch_size,
+                support=support,
+                batch_size=self._datamodule.eval_batch_size,
             )
-        self._reading.open(stored)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its learning-rate schedule."""

@@ -42,7 +42,7 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
-    """Accuracy, NLL and calibration error of the classifier, and the baseline on the same split beside them.
+    """Accuracy, NLL and calibration error of the classifier, and the baselines on the same split beside it.
 
     Args:
         results: as in ``results.json``.
@@ -64,7 +64,6 @@ def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
         f"{results['test/nll']:.4f}",
         f"{results['test/ece']:.2%}",
     )
-    table.add_row(
-        f"kNN on raw pixels, k = {results['knn_pixels/k']}", f"{results['knn_pixels/accuracy']:.2%}", "-", "-"
-    )
+    for baseline in results["baselines"].values():
+        table.add_row(baseline["title"], f"{baseline['accuracy']:.2%}", "-", "-")
     return table

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from memlab.augmentation import RandomAffine
+from memlab.augmentation import CropFlip, RandomAffine
 
 
 def test_each_image_is_changed_by_amounts_of_its_own() -> None:
@@ -55,3 +55,42 @@ def test_refuses_objects_that_are_not_images_and_values_out_of_range() -> None:
     for words in ({"degrees": 200}, {"translate": -0.1}, {"scale": "abc"}):
         with pytest.raises(ValueError, match=f"{next(iter(words))}="):
             RandomAffine(**words)
+
+
+class TestCropFlip:
+    def test_every_image_is_a_shift_by_whole_pixels_perhaps_mirrored(self) -> None:
+        torch.manual_seed(0)
+        images = torch.randn(40, 2, 7, 9)
+        seen = set()
+        for image, changed in zip(images, CropFlip(padding=2, flip=True)(images), strict=True):
+            padded = torch.nn.functional.pad(image, [2] * 4)
+            fits = [
+                (down, right, mirrored)
+                for down in range(5)
+                for right in range(5)
+                for mirrored, shown in ((False, changed), (True, changed.flip(-1)))
+                if torch.equal(padded[:, down : down + 7, right : right + 9], shown)
+            ]
+            assert len(fits) == 1
+            seen.add(fits[0])
+        assert {down for down, _, _ in seen} == {right for _, right, _ in seen} == set(range(5))
+        assert {mirrored for _, _, mirrored in seen} == {True, False}
+
+    def test_without_padding_and_flip_nothing_changes(self) -> None:
+        images = torch.randn(5, 3, 4, 4)
+        assert torch.equal(CropFlip(padding=0, flip=False)(images), images)
+
+    def test_the_same_generator_state_gives_the_same_images(self) -> None:
+        images, augmentation = torch.randn(9, 1, 8, 8), CropFlip()
+        torch.manual_seed(1)
+        first = augmentation(images)
+        torch.manual_seed(1)
+        assert torch.equal(augmentation(images), first)
+
+    def test_refuses_objects_that_are_not_images_and_values_out_of_range(self) -> None:
+        with pytest.raises(ValueError, match="needs images"):
+            CropFlip()(torch.zeros(3, 5))
+        with pytest.raises(ValueError, match="padding=-1"):
+            CropFlip(padding=-1)
+        with pytest.raises(ValueError, match="flip=2"):
+            CropFlip(flip=2)  # type: ignore[arg-type]

@@ -13,13 +13,16 @@ import torch
 from memlab import command_line
 from memlab.sweep import discard_if_jobless
 from tests.conftest import SMOKE, Outcome
-from tests.idx_files import write_idx
+from tests.public_files import write_idx
 
 BAD_NUMBERS = ["0", "-5", "1.5", "abc"]
 WHOLE = "must be a whole number of at least 1"
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "unknown option": (["encoder=cnov"], "encoder=cnov: must be one of conv, identity, linear, mlp"),
+    "unknown option": (
+        ["encoder=cnov"],
+        "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
+    ),
     "unknown experiment": (["experiment=none"], "experiment=none: must be one of mnist_conv, mnist_linear"),
     "unknown group": (["encodr=conv"], "encodr=conv: there is no such parameter or group .*did you mean encoder?"),
     "misspelt key": (["suport.size=10"], "suport.size=10: there is no such parameter .*did you mean support.size?"),
@@ -32,7 +35,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         for v in BAD_NUMBERS
     },
     **{f"M {v}": ([f"support.size={v}"], f"support.size={v}: {WHOLE}") for v in BAD_NUMBERS},
-    **{f"k {v}": ([f"knn_pixels.k={v}"], f"knn_pixels.k={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"k {v}": ([f"baselines.knn_pixels.k={v}"], f"baselines.knn_pixels.k={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"evidence k {v}": ([f"evidence.k={v}"], f"evidence.k={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"epochs {v}": ([f"trainer.max_epochs={v}"], f"trainer.max_epochs={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"batch {v}": ([f"datamodule.batch_size={v}"], f"datamodule.batch_size={v}: {WHOLE}") for v in BAD_NUMBERS},
@@ -59,7 +62,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "evidence above the cells read": (["memory=topk", "memory.k=4"], "evidence.k=6: must be at most 4"),
     "M above what is left": (["support.size=1230"], "support.size=1230: must be at most 1229"),
-    "k above the training set": (["knn_pixels.k=1294"], "knn_pixels.k=1294: must be at most 1293"),
+    "k above the training set": (["baselines.knn_pixels.k=1294"], "baselines.knn_pixels.k=1294: must be at most 1293"),
     "evidence above the memory": (["evidence.k=1294"], "evidence.k=1294: must be at most 1293"),
     "batch that leaves nothing": (
         ["datamodule.batch_size=1293", "support=all"],
@@ -186,7 +189,10 @@ class TestCheckpoint:
 class TestSweep:
     def test_mistake_in_all_jobs_is_one_line_and_leaves_nothing(self, command: Callable[..., Outcome]) -> None:
         outcome = command("-m", "encoder=cnov,conv")
-        assert_one_line(outcome, "encoder=cnov: must be one of conv, identity, linear, mlp")
+        assert_one_line(
+            outcome,
+            "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
+        )
         for folder in outcome.run_folders:  # as at the exit of the process
             discard_if_jobless(folder)
         assert_nothing_left(outcome)

@@ -9,23 +9,33 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import numpy as np
 import pytest
+import torchvision
 from omegaconf import OmegaConf
 
 from memlab.results import PACKAGES
 from tests.conftest import REPOSITORY, SMOKE, Outcome
-from tests.idx_files import write_idx
+from tests.folders_of_images import write_images
+from tests.public_files import write_cifar, write_idx, write_svhn
 
 CONF = REPOSITORY / "conf"
+LISTS = {"baselines"}
+"""Groups of which several options can be chosen at a time."""
 OPTIONS = sorted(
-    f"{file.parent.relative_to(CONF)}={file.stem}"
+    f"{file.parent.relative_to(CONF)}=" + (f"[{file.stem}]" if file.parent.name in LISTS else file.stem)
     for file in CONF.glob("**/*.yaml")
     if file.parent != CONF and file.relative_to(CONF).parts[0] not in {"experiment", "callbacks", "hydra"}
 )
+IMAGES = ["data.root=files", "support.size=50"]
 NEEDS = {
-    "data=mnist": ["data.root=files", "support.size=50"],
-    "data=fashion_mnist": ["data.root=files", "support.size=50"],
-    "data=synthetic_table": ["data.objects=2000", "encoder=mlp", "augmentation=none"],
+    **{f"data={name}": IMAGES for name in ("mnist", "fashion_mnist", "cifar10")},
+    "data=cifar100": [*IMAGES, "datamodule.validation_fraction=0.4"],
+    "data=svhn": ["data.root=files", "support.size=9", "datamodule.batch_size=9", "datamodule.validation_fraction=0.4"],
+    "data=folder": IMAGES,
+    "data=tensors": ["data.path=files/mine.npz", "encoder=mlp", "support.size=50"],
+    "encoder=torchvision": ["encoder.name=mobilenet_v3_small"],
+    "data=synthetic_table": ["data.objects=2000", "encoder=mlp"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
     **{f"evaluation/index={name}": ["evaluation=topk"] for name in ("exact", "ivf", "hnsw")},
 }
@@ -36,16 +46,33 @@ PACKAGE = {
 }
 
 
+def write_files(option: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an option reads, small."""
+    if option in {"data=mnist", "data=fashion_mnist"}:
+        write_idx(root, folder={"data=mnist": "MNIST", "data=fashion_mnist": "FashionMNIST"}[option])
+    if option in {"data=cifar10", "data=cifar100"}:
+        dataset = {"data=cifar10": torchvision.datasets.CIFAR10, "data=cifar100": torchvision.datasets.CIFAR100}[option]
+        write_cifar(root, monkeypatch, dataset=dataset)
+    if option == "data=svhn":
+        write_svhn(root, monkeypatch)
+    if option == "data=folder":
+        write_images(root, each=60)
+    if option == "data=tensors":
+        root.mkdir()
+        np.savez(root / "mine.npz", X=np.random.default_rng(0).normal(size=(200, 5)), y=np.arange(200) % 3)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
+def test_every_option_runs(
+    option: str, command: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if option == "trainer=gpu":
         pytest.skip("needs a GPU")
     if option == "memory/index=hnsw":
         pytest.skip("refused in training, see test_bad_input.py")
     if option in PACKAGE:
         pytest.importorskip(PACKAGE[option])
-    for name in ("MNIST", "FashionMNIST"):
-        write_idx(tmp_path / "files", folder=name)
+    write_files(option, tmp_path / "files", monkeypatch)
     words = [word for word in SMOKE if not (option.startswith("trainer=") and word == "trainer=smoke")]
     if option in {"trainer=auto", "trainer=cpu"}:
         words.append("trainer.max_epochs=1")
@@ -54,7 +81,10 @@ def test_every_option_runs(option: str, command: Callable[..., Outcome], tmp_pat
     (folder,) = outcome.run_folders
     results = json.loads((folder / "results.json").read_text())
     group, choice = option.split("=")
-    assert results["choices"][group] == choice
+    if group in LISTS:
+        assert list(results[group]) == [choice.strip("[]")]
+    else:
+        assert results["choices"][group] == choice
 
 
 EXPERIMENTS = {
@@ -170,10 +200,11 @@ class TestRunFolder:
 
     def check_results(self, folder: Path, printed: str) -> None:
         results = json.loads((folder / "results.json").read_text())
-        for name in ("test/accuracy", "test/nll", "test/ece", "knn_pixels/accuracy"):
+        for name in ("test/accuracy", "test/nll", "test/ece"):
             assert isinstance(results[name], float)
-        for name in ("test/accuracy", "knn_pixels/accuracy"):
-            assert f"{results[name]:.2%}" in printed
+        assert results["baselines"].keys() == {"knn_pixels"}
+        for accuracy in (results["test/accuracy"], results["baselines"]["knn_pixels"]["accuracy"]):
+            assert f"{accuracy:.2%}" in printed
         assert results["seed"] == 0
         assert results["data"] == "digits"
         assert results["sizes"] == {"train": 1293, "validation": 144, "test": 360, "batch": 64, "support": 500}

@@ -1,19 +1,40 @@
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import URLError
+
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlab.encoders import MLP, Conv, Identity, Linear
+from memlab.encoders import MLP, Conv, Identity, LeNet, Linear, ResNet, TorchvisionBackbone
 
 SHAPE = (2, 9, 7)
-ENCODERS: dict[str, nn.Module] = {
-    "identity": Identity(input_shape=SHAPE),
-    "linear": Linear(input_shape=SHAPE, embedding_size=5),
-    "mlp": MLP(input_shape=SHAPE, embedding_size=5, hidden_sizes=[11, 8], dropout=0.5),
-    "conv": Conv(input_shape=SHAPE, embedding_size=5, channels=3, kernel_size=2, pool_size=2),
-}
+
+
+def make(kind: str, **words: Any) -> nn.Module:
+    """A small encoder of every kind, for objects of `SHAPE`; the backbone for grey ones."""
+    makers: dict[str, Any] = {
+        "linear": partial(Linear, input_shape=SHAPE),
+        "mlp": partial(MLP, input_shape=SHAPE, hidden_sizes=[11, 8]),
+        "conv": partial(Conv, input_shape=SHAPE, channels=3, kernel_size=2, pool_size=2),
+        "lenet": partial(LeNet, input_shape=SHAPE, channels=[3, 4], kernel_size=3),
+        "resnet": partial(ResNet, input_shape=SHAPE, blocks=[1, 2], width=4, groups=2),
+        "torchvision": partial(
+            TorchvisionBackbone, input_shape=(1, 9, 7), name="mobilenet_v3_small", pretrained=False, image_size=32
+        ),
+    }
+    encoder: nn.Module = makers[kind](**{"embedding_size": 5, **words})
+    return encoder
+
+
+torch.manual_seed(0)
+PROJECTED = ["linear", "mlp", "conv", "lenet", "resnet", "torchvision"]
+ENCODERS = {"identity": Identity(input_shape=SHAPE), **{name: make(name) for name in PROJECTED}}
 
 
 def objects(n: int) -> Tensor:
@@ -23,6 +44,8 @@ def objects(n: int) -> Tensor:
 @pytest.mark.parametrize("name", ENCODERS)
 def test_an_object_is_encoded_the_same_whatever_it_is_encoded_with(name: str) -> None:
     encoder, x = ENCODERS[name].eval(), objects(6)
+    if name == "torchvision":
+        x = x[:, :1]
     together = encoder(x)
     assert together.shape == (6, encoder.embedding_size)
     torch.testing.assert_close(torch.cat([encoder(x[i : i + 1]) for i in range(6)]), together)
@@ -37,14 +60,136 @@ def test_linear_is_a_matrix_without_bias() -> None:
 def test_conv_is_conv_maxpool_relu_linear() -> None:
     encoder, x = ENCODERS["conv"], objects(3)
     assert isinstance(encoder, Conv)
-    features = F.relu(F.max_pool2d(F.conv2d(x, encoder.conv.weight, encoder.conv.bias), 2)).flatten(1)
+    conv: Any = encoder.trunk.get_submodule("0")
+    features = F.relu(F.max_pool2d(F.conv2d(x, conv.weight, conv.bias), 2)).flatten(1)
     torch.testing.assert_close(encoder(x), features @ encoder.projection.weight.T + encoder.projection.bias)
 
 
-def test_mlp_drops_in_training_only() -> None:
-    encoder, x = ENCODERS["mlp"], objects(3)
-    assert not torch.equal(encoder.train()(x), encoder(x))
-    assert torch.equal(encoder.eval()(x), encoder(x))
+def test_lenet_is_conv_maxpool_relu_again_and_again_then_linear() -> None:
+    encoder, x = ENCODERS["lenet"], objects(3)
+    assert isinstance(encoder, LeNet)
+    hidden = x
+    for conv in [layer for layer in encoder.trunk.children() if isinstance(layer, nn.Conv2d)]:
+        hidden = F.relu(F.max_pool2d(F.conv2d(hidden, conv.weight, conv.bias, padding=1), 2))
+    torch.testing.assert_close(encoder(x), encoder.projection(hidden.flatten(1)))
+    assert encoder.projection.in_features == 4 * 2 * 1
+
+
+def test_resnet_begins_as_its_shortcuts() -> None:
+    encoder, x = ENCODERS["resnet"], objects(3)
+    assert isinstance(encoder, ResNet)
+    conv, norm, relu, first, second, third, *_ = (cast(Any, layer) for layer in encoder.trunk.children())
+    hidden = relu(norm(conv(x)))
+    hidden = F.relu(F.relu(second.downsample(F.relu(hidden))))
+    assert isinstance(first.bn2, nn.GroupNorm)
+    assert third.downsample is None
+    torch.testing.assert_close(encoder(x), encoder.projection(hidden.mean(dim=(2, 3))))
+
+
+def test_resnet_of_the_default_sizes_is_resnet_18() -> None:
+    encoder = ResNet(input_shape=(3, 32, 32), embedding_size=10, blocks=[2, 2, 2, 2], width=64, groups=8)
+    published = torchvision.models.resnet18(num_classes=10)
+    stem = sum(p.numel() for p in published.conv1.parameters()) - 64 * 3 * 9
+    assert sum(p.numel() for p in encoder.parameters()) == sum(p.numel() for p in published.parameters()) - stem
+
+
+def test_backbone_gives_the_features_before_the_last_layer() -> None:
+    torch.manual_seed(1)
+    encoder = TorchvisionBackbone(input_shape=(3, 32, 32), embedding_size=7, name="resnet18", pretrained=False).eval()
+    torch.manual_seed(1)
+    whole = torchvision.models.resnet18().eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(whole.fc(encoder.trunk(x)), whole(x))
+    assert encoder(x).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "efficientnet_b0", "vit_b_16", "densenet121"])
+def test_backbones_of_all_families_end_in_the_projection(name: str) -> None:
+    with torch.device("meta"):
+        encoder = TorchvisionBackbone(
+            input_shape=(3, 32, 32), embedding_size=7, name=name, pretrained=False, image_size=224
+        )
+        assert encoder.eval()(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"name": "resnet5"}, r"name=resnet5: must be one of torchvision's \d+ classification networks"),
+        ({"name": "squeezenet1_0"}, "name=squeezenet1_0: must be a network that ends in one linear layer"),
+        ({"name": "googlenet"}, "name=googlenet: must be a network that ends in one linear layer"),
+        ({"input_shape": (16,)}, r"input_shape=\(16,\): must be \(channels, height, width\)"),
+        ({"image_size": 0}, "image_size=0"),
+        ({"pretrained": "yes"}, "pretrained=yes: must be true or false"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The default weight initialization")
+def test_backbone_refuses_what_it_cannot_be(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("torchvision", **words)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    with pytest.raises(ValueError, match=r"the weights of resnet18 cannot be downloaded .*no network"):
+        make("torchvision", name="resnet18", pretrained=True)
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_dropout_is_an_option_of_all_and_in_training_only(name: str) -> None:
+    encoder, x = make(name, dropout=0.5), objects(40)
+    if name == "torchvision":
+        x = x[:, :1]
+    features = encoder.eval().trunk(x)  # type: ignore[operator]
+    assert torch.equal(encoder(x), encoder(x))
+    assert not torch.equal(encoder.train().dropout(features), encoder.dropout(features))  # type: ignore[operator]
+    torch.manual_seed(0)
+    assert not torch.equal(encoder(x), encoder(x))
+
+
+@pytest.mark.parametrize("name", PROJECTED)
+def test_normalisation_is_an_option_of_all(name: str) -> None:
+    x = objects(4)[:, : 1 if name == "torchvision" else 2]
+    plain, layer, length = (make(name, normalisation=kind).eval() for kind in ("none", "layer", "length"))
+    for encoder in (layer, length):
+        encoder.load_state_dict(plain.state_dict(), strict=False)
+    embedded = plain(x)
+    torch.testing.assert_close(length(x), embedded / embedded.norm(dim=1, keepdim=True))
+    centred = embedded - embedded.mean(1, keepdim=True)
+    torch.testing.assert_close(layer(x), centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt())
+
+
+def test_sizes_of_lenet_and_resnet_are_checked() -> None:
+    lenet: list[tuple[dict[str, Any], str]] = [
+        ({"channels": [2, 2, 2]}, r"channels=\[2, 2, 2\]: each halves the image, whose side is 7; must be fewer"),
+        ({"channels": [2, 0]}, "channels=0"),
+        ({"kernel_size": 4}, "kernel_size=4: must be odd"),
+        ({"input_shape": (16,)}, "use linear or mlp"),
+    ]
+    for words, message in lenet:
+        with pytest.raises(ValueError, match=message):
+            make("lenet", **words)
+    resnet: list[tuple[dict[str, Any], str]] = [
+        ({"blocks": []}, "blocks="),
+        ({"blocks": [1, 0]}, "blocks=0"),
+        ({"width": 5}, "width=5: must be a multiple of groups=2"),
+        ({"groups": 0}, "groups=0"),
+    ]
+    for words, message in resnet:
+        with pytest.raises(ValueError, match=message):
+            make("resnet", **words)
+
+
+def test_values_of_all_are_checked() -> None:
+    wrong: list[dict[str, Any]] = [{"embedding_size": 0}, {"normalisation": "batch"}, {"dropout": 1.0}]
+    for words in wrong:
+        for name in PROJECTED:
+            with pytest.raises(ValueError, match=f"{next(iter(words))}="):
+                make(name, **words)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "abc"])

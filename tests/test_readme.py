@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
-from tests.idx_files import write_idx
+from tests.folders_of_images import write_images
+from tests.public_files import write_idx
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
@@ -32,6 +34,8 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     if "outputs/RUN" in text:
         outcome = command(*SMOKE, "hydra.run.dir=outputs/RUN")
     words = [*text.split()[2:], *SMOKE]
+    write_images(tmp_path / "pictures", each=250)
+    np.savez(tmp_path / "table.npz", X=np.random.default_rng(0).normal(size=(800, 5)), y=np.arange(800) % 3)
     if "data=mnist" in text:
         words += ["support.size=50"]  # the file above has 200 images
     if "topk_ablation" in text:

@@ -178,13 +178,13 @@ class TestStoredKeys:
     def test_storing_leaves_layers_and_random_numbers_as_they_were(self) -> None:
         support = random_support(M, num_classes=C)
         encoder = MLP(input_shape=(6,), embedding_size=3, hidden_sizes=[8], dropout=0.5).double()
-        encoder.layers[1].eval()  # frozen by its owner
+        encoder.trunk.get_submodule("1").eval()  # frozen by its owner
         memory = topk(refresh_every=1)
         query = encoder(queries())
         state = torch.get_rng_state()
         memory._refresh(encoder, support)
         assert torch.equal(torch.get_rng_state(), state)
-        assert [layer.training for layer in encoder.layers] == [True, False, True, True, True, True]
+        assert [layer.training for layer in encoder.trunk.children()] == [True, False, True, True]
         encoder.eval()
         torch.testing.assert_close(memory.index.vectors, encoder(support.inputs()).detach())
         assert query.requires_grad

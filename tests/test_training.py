@@ -151,7 +151,7 @@ def test_learns_digits(command: Callable[..., Outcome]) -> None:
     results = json.loads((outcome.run_folders[0] / "results.json").read_text())
     assert results["test/accuracy"] > 0.94
     assert results["test/nll"] < 0.25
-    assert results["knn_pixels/accuracy"] > 0.97
+    assert results["baselines"]["knn_pixels"]["accuracy"] > 0.97
 
 
 def test_nan_loss_stops_with_one_line_and_no_results(command: Callable[..., Outcome]) -> None:

@@ -8,9 +8,11 @@ from sklearn.datasets import load_digits, make_classification
 
 from memlab.argument_checks import check_number, check_whole_number
 from memlab.datasets.labelled import LabelledData, stratified_split
+from memlab.datasets.options import with_options
 from memlab.objects import ObjectStore
 
 
+@with_options
 def digits(*, test_fraction: float, split_seed: int) -> LabelledData:
     """scikit-learn's bundled digits: 1,797 real images 8 x 8, grey levels 0 to 16, ten classes.
 
@@ -36,8 +38,9 @@ def digits(*, test_fraction: float, split_seed: int) -> LabelledData:
     return LabelledData("digits", store, train_rows, test_rows)
 
 
+@with_options
 def synthetic_table(
-    *, objects: int, features: int, classes: int, clusters: int, test_fraction: float, seed: int
+    *, objects: int, features: int, num_classes: int, clusters: int, test_fraction: float, seed: int
 ) -> LabelledData:
     """Rows that scikit-learn's ``make_classification`` makes: every class is several Gaussian clusters.
 
@@ -46,7 +49,7 @@ def synthetic_table(
     Args:
         objects: rows for training, validation and test together.
         features: columns, at least 4.
-        classes: C.
+        num_classes: C.
         clusters: clusters of each class.
         test_fraction: share of the rows held out, class by class.
         seed: of the rows and of the split, apart from the seed of a run.
@@ -56,13 +59,13 @@ def synthetic_table(
     """
     check_whole_number("objects", objects)
     check_whole_number("features", features, minimum=4)
-    check_whole_number("classes", classes, minimum=2)
+    check_whole_number("num_classes", num_classes, minimum=2)
     check_whole_number("clusters", clusters)
     check_whole_number("seed", seed, minimum=0)
     check_number("test_fraction", test_fraction, above=0, below=1)
-    if classes * clusters > 2 ** (features // 2):
+    if num_classes * clusters > 2 ** (features // 2):
         raise ValueError(
-            f"clusters={clusters}: must be at most {2 ** (features // 2) // classes} for {classes} classes and"
+            f"clusters={clusters}: must be at most {2 ** (features // 2) // num_classes} for {num_classes} classes and"
             f" {features} features"
         )
     rows, labels = make_classification(
@@ -70,7 +73,7 @@ def synthetic_table(
         features,
         n_informative=features // 2,
         n_redundant=features // 4,
-        n_classes=classes,
+        n_classes=num_classes,
         n_clusters_per_class=clusters,
         flip_y=0,
         random_state=seed,
@@ -78,7 +81,7 @@ def synthetic_table(
     store = ObjectStore(
         inputs=torch.from_numpy(rows.astype(np.float32)),
         labels=torch.from_numpy(labels).long(),
-        class_names=tuple(map(str, range(classes))),
+        class_names=tuple(map(str, range(num_classes))),
     )
     train_rows, test_rows = stratified_split(torch.arange(len(store)), store.labels, held_out=test_fraction, seed=seed)
     return LabelledData("synthetic_table", store, train_rows, test_rows)

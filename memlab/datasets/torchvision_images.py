@@ -2,63 +2,132 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
+from torch import Tensor
 
 from memlab.argument_checks import check_choice, check_switch
 from memlab.datasets.labelled import LabelledData
+from memlab.datasets.options import with_options
 from memlab.objects import ObjectStore
 
-TORCHVISION_IMAGES = {"mnist": torchvision.datasets.MNIST, "fashion_mnist": torchvision.datasets.FashionMNIST}
+
+class Part(NamedTuple):
+    """The training or the test part of a data set, as torchvision read it."""
+
+    inputs: Tensor
+    """(n, channels, height, width) uint8."""
+    labels: Tensor
+    """(n,) class ids."""
+    class_names: tuple[str, ...]
 
 
+class Source(NamedTuple):
+    """How torchvision keeps a family of data sets."""
+
+    dataset: Any
+    """torchvision's class."""
+    parts: tuple[dict[str, Any], dict[str, Any]]
+    """By what arguments it gives the training part and the test part."""
+    files: Callable[[Any], list[str]]
+    """Files of the class that must be there, below the root."""
+    read: Callable[[Any], Part]
+    """What an instance of the class holds."""
+
+
+def _idx_files(dataset: Any) -> list[str]:
+    return [f"{dataset.__name__}/raw/{Path(resource).stem}" for resource, _ in dataset.resources]
+
+
+def _read_idx(part: Any) -> Part:
+    return Part(part.data[:, None], part.targets.long(), tuple(name.split(" - ")[0] for name in part.classes))
+
+
+def _cifar_files(dataset: Any) -> list[str]:
+    names = [name for name, _ in [*dataset.train_list, *dataset.test_list]]
+    return [f"{dataset.base_folder}/{name}" for name in [*names, dataset.meta["filename"]]]
+
+
+def _read_cifar(part: Any) -> Part:
+    images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+    return Part(images, torch.tensor(part.targets), tuple(part.classes))
+
+
+def _svhn_files(dataset: Any) -> list[str]:
+    return [dataset.split_list[split][1] for split in ("train", "test")]
+
+
+def _read_svhn(part: Any) -> Part:
+    return Part(torch.from_numpy(part.data), torch.from_numpy(part.labels), tuple(map(str, range(10))))
+
+
+_BY_TRAIN = {"train": True}, {"train": False}
+_BY_SPLIT = {"split": "train"}, {"split": "test"}
+SOURCES = {
+    "mnist": Source(torchvision.datasets.MNIST, _BY_TRAIN, _idx_files, _read_idx),
+    "fashion_mnist": Source(torchvision.datasets.FashionMNIST, _BY_TRAIN, _idx_files, _read_idx),
+    "cifar10": Source(torchvision.datasets.CIFAR10, _BY_TRAIN, _cifar_files, _read_cifar),
+    "cifar100": Source(torchvision.datasets.CIFAR100, _BY_TRAIN, _cifar_files, _read_cifar),
+    "svhn": Source(torchvision.datasets.SVHN, _BY_SPLIT, _svhn_files, _read_svhn),
+}
+
+
+@with_options
 def torchvision_images(*, name: str, root: str, download: bool) -> LabelledData:
-    """MNIST or Fashion-MNIST with their official split, through torchvision's own loader.
+    """A data set with its official split, through torchvision's own loader, which checks what it downloads.
 
     Args:
-        name: ``mnist`` or ``fashion_mnist``.
-        root: folder that holds, or is to hold, torchvision's folder of the data set.
+        name: ``mnist``, ``fashion_mnist``, ``cifar10``, ``cifar100`` or ``svhn`` (without its extra part).
+        root: folder that holds, or is to hold, what torchvision keeps of the data set.
         download: fetch what is missing; a download that fails leaves nothing behind.
 
     Raises:
         ValueError: if files are missing and not to be had, or cannot be read, or are damaged.
     """
-    dataset = TORCHVISION_IMAGES[check_choice("name", name, TORCHVISION_IMAGES)]
+    source = SOURCES[check_choice("name", name, SOURCES)]
     folder = Path(str(root))
-    files = [folder / dataset.__name__ / "raw" / Path(resource).stem for resource, _ in dataset.resources]
+    files = [folder / file for file in source.files(source.dataset)]
     if missing := [str(file) for file in files if not file.is_file()]:
         if not check_switch("download", download):
             raise ValueError(f"root={root}: lacks {missing[0]}; name another folder, or set data.download=true")
-        _download(dataset, folder)
+        _download(source, folder)
     try:
-        train, test = (dataset(str(folder), train=train) for train in (True, False))
+        train, test = (source.read(source.dataset(str(folder), **part)) for part in source.parts)
         store = ObjectStore(
-            inputs=torch.cat([train.data, test.data])[:, None],
-            labels=torch.cat([train.targets, test.targets]).long(),
-            class_names=tuple(label.split(" - ")[0] for label in dataset.classes),
+            inputs=torch.cat([train.inputs, test.inputs]),
+            labels=torch.cat([train.labels, test.labels]),
+            class_names=train.class_names,
         )
-    except (RuntimeError, ValueError, IndexError, AssertionError, TypeError, OSError) as error:
+    except _DAMAGES as error:
         raise ValueError(
             f"root={root}: cannot read {files[0].parent}, a file there is truncated, damaged or unreadable"
             f" ({type(error).__name__}: {error}); remove it and download again"
         ) from error
     rows = torch.arange(len(store))
-    return LabelledData(name, store, rows[: len(train)], rows[len(train) :])
+    return LabelledData(name, store, rows[: len(train.labels)], rows[len(train.labels) :])
 
 
-def _download(dataset: type[torchvision.datasets.MNIST], folder: Path) -> None:
-    """Download to a folder of its own and move the files in when they are all there."""
+_DAMAGES = (RuntimeError, ValueError, LookupError, AssertionError, TypeError, OSError, EOFError, pickle.PickleError)
+"""What readers of IDX, of pickles and of .mat files raise when a file is not whole."""
+
+
+def _download(source: Source, folder: Path) -> None:
+    """Download to a folder of its own and move the files in, less the archives, when they are all there."""
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
         with tempfile.TemporaryDirectory(dir=existing, prefix=".download-") as staging:
-            dataset(staging, download=True)
-            shutil.copytree(staging, folder, dirs_exist_ok=True)
+            for part in source.parts:
+                source.dataset(staging, download=True, **part)
+            shutil.copytree(staging, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.gz"))
     except (RuntimeError, OSError) as error:
         raise ValueError(
-            f"root={folder}: has no complete {dataset.__name__}, and the download failed"
+            f"root={folder}: has no complete {source.dataset.__name__}, and the download failed"
             f" ({str(error).splitlines()[0].rstrip(':')}); is there a network? Or name a folder that has it"
         ) from error

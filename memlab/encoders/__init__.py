@@ -1,0 +1,13 @@
+"""Encoders ``f: x -> u``, one for queries and support objects alike (eqs. 11, 12 and 14).
+
+Every encoder takes the shape of one object, so that data and encoder are chosen apart, and gives embeddings (B, D).
+None made here looks across the batch: an object's embedding does not depend on what it is encoded with. Backbones of
+torchvision may, by their BatchNorm.
+"""
+
+from memlab.encoders.backbones import TorchvisionBackbone
+from memlab.encoders.images import Conv, LeNet, ResNet
+from memlab.encoders.projection import Projected
+from memlab.encoders.vectors import MLP, Identity, Linear
+
+__all__ = ["MLP", "Conv", "Identity", "LeNet", "Linear", "Projected", "ResNet", "TorchvisionBackbone"]

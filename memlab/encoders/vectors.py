@@ -1,0 +1,97 @@
+"""Encoders of any object, which they take as one vector of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from memlab.argument_checks import check_number, check_whole_number
+from memlab.encoders.projection import Projected
+
+
+class Identity(nn.Module):
+    """``u = x``, flattened: the memory reads raw features, and only the scale of the similarity can be learned.
+
+    Args:
+        input_shape: shape of one object.
+    """
+
+    def __init__(self, *, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.embedding_size = math.prod(input_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, *input_shape) to (B, D)."""
+        return x.flatten(1)
+
+
+class Linear(Projected):
+    """``u = A x`` (eqs. 11-12); no bias, as there.
+
+    Args:
+        input_shape: shape of one object; flattened.
+        embedding_size: D, the rows of A.
+        normalisation: of the embedding; see `Projected`.
+        dropout: share of the inputs dropped in training, from 0 up to 1.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        embedding_size: int,
+        normalisation: str = "none",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(
+            nn.Flatten(),
+            width=math.prod(input_shape),
+            embedding_size=embedding_size,
+            normalisation=normalisation,
+            dropout=dropout,
+            bias=False,
+        )
+
+
+class MLP(Projected):
+    """Linear -> LayerNorm -> ReLU -> Dropout for every hidden size, then Linear to D.
+
+    Args:
+        input_shape: shape of one object; flattened.
+        embedding_size: D.
+        hidden_sizes: width of each hidden layer, first to last; with none the projection is of the inputs.
+        normalisation: of the embedding; see `Projected`.
+        dropout: share of the units of every hidden layer dropped in training, from 0 up to 1.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int],
+        embedding_size: int,
+        hidden_sizes: Sequence[int],
+        normalisation: str = "none",
+        dropout: float = 0.0,
+    ) -> None:
+        check_number("dropout", dropout, at_least=0, below=1)
+        widths = [math.prod(input_shape), *(check_whole_number("hidden_sizes", size) for size in hidden_sizes)]
+        layers: list[nn.Module] = []
+        for number, (width, size) in enumerate(pairwise(widths)):
+            between = [nn.Dropout(dropout)] if number else []
+            layers += [*between, nn.Linear(width, size), nn.LayerNorm(size), nn.ReLU()]
+        super().__init__(
+            nn.Sequential(nn.Flatten(), *layers),
+            width=widths[-1],
+            embedding_size=embedding_size,
+            normalisation=normalisation,
+            dropout=dropout,
+        )
