@@ -54,6 +54,11 @@ class Run:
     last_checkpoint: ModelCheckpoint
     baselines: dict[str, Baseline]
 
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Objects of every kind that are used, M among them as ``support``; 0 if no support is read."""
+        return self.datamodule.sizes | self.model.memory.sizes
+
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
 def main(cfg: DictConfig) -> float:
@@ -77,9 +82,10 @@ def train(cfg: DictConfig, folder: Path) -> float:
     start = time.perf_counter()
     with command_line.mistakes_in_one_line(), discarded_if_empty(folder):
         run = prepare(cfg, folder)
-    sizes = run.datamodule.sizes
+    sizes = run.sizes
+    support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
     log.info(
-        f"{run.datamodule.data.name}: {sizes['train']:,} objects to train on, M = {sizes['support']:,} in each support;"
+        f"{run.datamodule.data.name}: {sizes['train']:,} objects to train on, {support};"
         f" {sizes['validation']:,} held out for validation by datamodule.split_seed={cfg.datamodule.split_seed};"
         f" {sizes['test']:,} to test on"
     )
@@ -187,7 +193,7 @@ def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
         "data": run.datamodule.data.name,
         "overrides": list(HydraConfig.get().overrides.task),
         "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
-        "sizes": run.datamodule.sizes | run.model.memory.sizes,
+        "sizes": run.sizes,
         "epochs": run.trainer.current_epoch,
         "best_epoch": best["epoch"] + 1,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
@@ -209,7 +215,9 @@ def draw(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> No
         title=heading,
         best_epoch=results["best_epoch"],
         note=f"train: while learning, from supports of {sizes['support']:,} objects; validation and test: after the"
-        f" epoch, with all {sizes['train']:,} training objects as memory",
+        f" epoch, with all {sizes['train']:,} training objects as memory"
+        if sizes["support"]
+        else "train: while learning; validation and test: after the epoch",
     )
     predictions: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
     draw_evidence(
@@ -226,7 +234,8 @@ def title(results: dict[str, Any]) -> str:
     choices = results["choices"]
     sizes = results["sizes"]
     cells = f", K = {sizes['k']}" if "k" in sizes else ""
-    return f"{choices['encoder']} encoder, {choices['memory']} memory, M = {sizes['support']:,}{cells}"
+    support = f", M = {sizes['support']:,}" if sizes["support"] else ""
+    return f"{choices['encoder']} encoder, {choices['memory']} memory{support}{cells}"
 
 
 @contextmanager

@@ -63,7 +63,8 @@ def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epo
 def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, title: str, objects: int) -> None:
     """Test objects, mistakes first, each with the support objects that weighed most in its answer.
 
-    Half of the rows at most are mistakes, the surest first; then right answers, the least sure first.
+    Half of the rows at most are mistakes, the surest first; then right answers, the least sure first. Of a memory that
+    reads no objects there are the answers alone.
 
     Args:
         prediction: of all test objects.
@@ -73,18 +74,22 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
         objects: test objects to show.
     """
     rows = choose_objects(prediction, objects=objects).tolist()
-    k = prediction.evidence.ids.shape[1]
-    figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
-    figure.suptitle(
-        f"{title}\nleft: a test object and the answer; right: the training objects that weighed most,\n"
-        "each with its class and its share of all weight (blue: of the true class, orange: of another)",
-        fontsize=9,
+    read = (prediction.evidence.ids >= 0).any(dim=0)
+    evidence = [column[:, read] for column in prediction.evidence]
+    k = int(read.sum())
+    shown = (
+        "left: a test object and the answer; right: the training objects that weighed most,\n"
+        "each with its class and its share of all weight (blue: of the true class, orange: of another)"
+        if k
+        else "test objects and the answers; this memory reads no objects"
     )
+    figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
+    figure.suptitle(f"{title}\n{shown}", fontsize=9)
     grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.25, *[1] * k])
     for axes_row, row in zip(grid, rows, strict=True):
         _draw_answer(axes_row[0], axes_row[1], prediction, row, store)
         truth = int(prediction.labels[row])
-        for axes, *found in zip(axes_row[2:], *(column[row].tolist() for column in prediction.evidence), strict=True):
+        for axes, *found in zip(axes_row[2:], *(column[row].tolist() for column in evidence), strict=True):
             support_id, label, weight = found
             if support_id < 0:  # an approximate search may have found fewer
                 axes.axis("off")

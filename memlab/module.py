@@ -60,7 +60,7 @@ class MemoryClassifier(pl.LightningModule):
     what `memlab.memory.TopKMemory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
 
     Args:
-        encoder: f, of objects to (B, D) embeddings.
+        encoder: f, of objects to (B, D) embeddings, with D as its ``embedding_size``.
         memory: reads a support in training.
         reading: reads the whole training set in evaluation.
         class_names: name of each class, by class id.
@@ -91,6 +91,8 @@ class MemoryClassifier(pl.LightningModule):
         if check_switch("compile", compile):
             encoder.compile()
         self.memory = memory
+        embedding_size: Any = encoder.embedding_size
+        memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
         self.class_names = class_names
         self._make_optimizer = optimizer
         self._scheduler = scheduler
@@ -187,14 +189,13 @@ class MemoryClassifier(pl.LightningModule):
         """Class mass and evidence of each query."""
         query = self.encoder(batch.inputs)
         log_probs = functional.class_log_mass(self._reading.class_scores(query))
-        evidence = self._reading.evidence(query, k=self._evidence_k)
+        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
         return Prediction(batch.ids, batch.labels, log_probs, evidence)
 
     def embedded(self, support: Support) -> Tensor:
         """(m, D) embeddings of some objects, such that the nearest by the similarity is the nearest of them."""
         self.to(support.store.device).eval()
-        stored = self._stored(support)
-        return self.memory.similarity.search_vectors(stored.keys)
+        return self.memory.similarity.search_vectors(self._encoded(support).keys)
 
     def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
         query: Tensor = self.encoder(batch.inputs)
@@ -206,7 +207,7 @@ class MemoryClassifier(pl.LightningModule):
         return query
 
     def _encode_memory(self) -> None:
-        self._reading.open(self._stored(self._datamodule.whole_support()))
+        self._reading.open(self.memory.stored(lambda: self._encoded(self._datamodule.whole_support())))
 
     @property
     def _datamodule(self) -> EpisodeDataModule:
@@ -214,7 +215,7 @@ class MemoryClassifier(pl.LightningModule):
         assert isinstance(datamodule, EpisodeDataModule)
         return datamodule
 
-    def _stored(self, support: Support) -> StoredKeys:
+    def _encoded(self, support: Support) -> StoredKeys:
         with self.trainer.precision_plugin.forward_context():
             return StoredKeys.encode(
                 encoder=self.encoder,

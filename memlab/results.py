@@ -50,8 +50,8 @@ def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
     """
     sizes = results["sizes"]
     table = Table(
-        title=f"{results['data']}: {sizes['test']:,} test objects, {sizes['train']:,} training objects as memory,"
-        f" seed {results['seed']}",
+        title=f"{results['data']}: {sizes['test']:,} test objects, {sizes['train']:,} training objects"
+        f"{' as memory' if sizes['support'] else ''}, seed {results['seed']}",
         caption=f"best of {results['epochs']} epochs by validation: epoch {results['best_epoch']};"
         f" {results['wall_time_seconds']:.0f} s",
     )

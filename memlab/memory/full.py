@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from memlab import functional
 from memlab.out_of_memory import OutOfMemoryError
 from memlab.similarity import Similarity
+from memlab.stored_keys import StoredKeys
 from memlab.support import Support
 
 
@@ -24,6 +26,14 @@ class FullMemory(nn.Module):
     def __init__(self, *, similarity: Similarity) -> None:
         super().__init__()
         self.similarity = similarity
+
+    def prepare(self, *, embedding_size: int, num_classes: int) -> None:
+        """Make parameters of the memory's own, if it has any, before training.
+
+        Args:
+            embedding_size: D.
+            num_classes: C.
+        """
 
     def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
         """Read the support.
@@ -61,6 +71,14 @@ class FullMemory(nn.Module):
     def after_step(self) -> dict[str, Tensor | float]:
         """Take note that a training step is over, the optimizer's included; figures about it, to be logged."""
         return {}
+
+    def stored(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The keys that are read in evaluation.
+
+        Args:
+            encode: encodes the whole training set, which is what is read here.
+        """
+        return encode()
 
     def state(self) -> dict[str, Any]:
         """Tensors and numbers, besides parameters, that training needs to go on as if it had not been interrupted."""

@@ -1,0 +1,115 @@
+"""One key for each class in the place of one for each object: learned, or the mean of the class's objects.
+
+They are what a memory of objects is to be compared with. There is no evidence in them, as no object is read by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from memlab.index import Places
+from memlab.memory.full import FullMemory
+from memlab.out_of_memory import OutOfMemoryError
+from memlab.similarity import Similarity
+from memlab.stored_keys import StoredKeys
+from memlab.support import Support
+
+
+class LinearMemory(FullMemory):
+    """A softmax layer on the encoder: ``s_bc = z(u_b, w_c)`` with one learned key w_c for each class; nothing is read.
+
+    With dot products these are the weights of a linear layer; a bias is in the encoder's own, as ``W (u + b)``. With
+    the other similarities it is a softmax over cosines or over distances to learned centres.
+
+    Args:
+        similarity: scores class keys for queries.
+    """
+
+    class_keys: nn.Parameter
+    """(C, D), uniform within 1 / sqrt(D) at the start, as of a linear layer."""
+
+    def __init__(self, *, similarity: Similarity) -> None:
+        super().__init__(similarity=similarity)
+
+    def prepare(self, *, embedding_size: int, num_classes: int) -> None:
+        """See `FullMemory.prepare`."""
+        bound = 1 / math.sqrt(embedding_size)
+        self.class_keys = nn.Parameter(torch.empty(num_classes, embedding_size).uniform_(-bound, bound))
+
+    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
+        """Score the classes; the support is left alone. See `FullMemory.forward`."""
+        scores: Tensor = self.similarity(query, self.class_keys)
+        return scores
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """See `FullMemory.sizes`."""
+        return {"support": 0}
+
+    def shrink(self) -> None:
+        """See `FullMemory.shrink`."""
+        raise OutOfMemoryError("memory=linear: out of memory in a training step; lower datamodule.batch_size")
+
+    def stored(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The class keys; nothing is encoded. See `FullMemory.stored`."""
+        classes = torch.arange(len(self.class_keys), device=self.class_keys.device)
+        return _of_classes(self.class_keys.detach(), classes, len(self.class_keys), self.similarity)
+
+
+class PrototypeMemory(FullMemory):
+    """Class means as keys: ``s_bc = z(u_b, mean of m_i with y_i = c)`` (prototypical networks, Snell et al. 2017).
+
+    A class without objects has score minus infinity. A query whose own row is to be left out meets its class's mean
+    without it. All M objects are encoded at once, as `FullMemory` does.
+
+    Args:
+        similarity: scores class means for queries.
+    """
+
+    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
+        """Score the class means; see `FullMemory.forward`."""
+        keys = encoder(support.inputs())
+        keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        sums, counts = _sums_by_class(keys, support.labels, support.num_classes)
+        scores = self._scores(query, sums, counts)
+        if exclude is None:
+            return scores
+        own = Places(support.ids).of(exclude)
+        near = own.clamp(min=0)
+        own_class = support.labels[near]
+        without = self._scores(query, sums[own_class] - keys[near], counts[own_class] - 1).diagonal()
+        there = scores.gather(1, own_class[:, None])[:, 0]
+        return scores.scatter(1, own_class[:, None], torch.where(own >= 0, without, there)[:, None])
+
+    def _scores(self, query: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """(B, n) scores of n means for each query."""
+        scores: Tensor = self.similarity(query, sums / counts.clamp(min=1)[:, None])
+        return scores.masked_fill(counts == 0, -torch.inf)
+
+    def shrink(self) -> None:
+        """See `FullMemory.shrink`."""
+        raise OutOfMemoryError(
+            "memory=prototypes: out of memory in a training step; lower support.size or datamodule.batch_size"
+        )
+
+    def stored(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The means of the classes that have objects; see `FullMemory.stored`."""
+        objects = encode()
+        sums, counts = _sums_by_class(objects.keys, objects.labels, objects.num_classes)
+        classes = counts.nonzero().flatten()
+        means = sums[classes] / counts[classes, None]
+        return _of_classes(means, classes, objects.num_classes, self.similarity)
+
+
+def _sums_by_class(keys: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """(C, D) sums of the keys of each class, and (C,) how many there are."""
+    sums = keys.new_zeros(num_classes, keys.shape[1]).index_add(0, labels, keys)
+    return sums, labels.bincount(minlength=num_classes)
+
+
+def _of_classes(keys: Tensor, classes: Tensor, num_classes: int, similarity: Similarity) -> StoredKeys:
+    return StoredKeys(keys, classes, torch.full_like(classes, -1), num_classes, similarity)
