@@ -30,10 +30,11 @@ from memlab.baselines import Baseline
 from memlab.checkpoints import check_checkpoint
 from memlab.datamodule import EpisodeDataModule
 from memlab.figures import draw_evidence, draw_learning_curve
+from memlab.machine import machine_name, peak_memory
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
 from memlab.out_of_memory import OutOfMemoryError
 from memlab.reading import check_k
-from memlab.results import results_table, versions, write_results
+from memlab.results import results_table, versions, write_confusion, write_results
 
 CONF = str(Path(__file__).parent / "conf")
 
@@ -93,7 +94,7 @@ def train(cfg: DictConfig, folder: Path) -> float:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     closing = fit(run, cfg)
     results = {**evaluate(run), **closing, **describe(run, cfg)}
-    draw(run, cfg, folder, results)
+    illustrate(run, cfg, folder, results)
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
     Console().print(results_table(results, classifier=title(results)))
@@ -160,7 +161,8 @@ def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
             raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
     logged = run.trainer.callback_metrics
     found = {name: float(logged[name]) for name in logged if name.startswith("train/") or name == "validation/recall"}
-    return {"fit_seconds": time.perf_counter() - start, **found}
+    peak = peak_memory(run.trainer.strategy.root_device)
+    return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **found}
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -198,13 +200,14 @@ def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
         "best_epoch": best["epoch"] + 1,
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "device": str(run.trainer.strategy.root_device),
+        "machine": machine_name(run.trainer.strategy.root_device),
         "precision": run.trainer.precision,
         "versions": versions(),
     }
 
 
-def draw(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw the learning curve and the evidence."""
+def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
+    """Draw the learning curve and the evidence, and write the confusion matrix."""
     figures = folder / "figures"
     figures.mkdir()
     heading = f"{results['data']}, {title(results)}"
@@ -219,9 +222,11 @@ def draw(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> No
         if sizes["support"]
         else "train: while learning; validation and test: after the epoch",
     )
-    predictions: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
+    batches: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
+    prediction = Prediction.join(batches)
+    write_confusion(folder, run.datamodule.store.class_names, prediction.confusion().numpy())
     draw_evidence(
-        Prediction.join(predictions),
+        prediction,
         run.datamodule.store,
         figures / "evidence.png",
         title=heading,

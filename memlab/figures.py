@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,24 +15,9 @@ from torch import Tensor
 
 from memlab.module import Prediction
 from memlab.objects import ObjectStore
+from memlab.results import CURVES, read_curves
 
 SAME, OTHER = "tab:blue", "tab:orange"
-CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
-
-
-def read_curves(metrics_csv: Path) -> dict[str, dict[int, float]]:
-    """Accuracy by epoch from a run's ``metrics.csv``: curve name to (epoch, counted from 1, to accuracy).
-
-    The closing test of the best checkpoint, a row without validation, is not part of the test curve.
-    """
-    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
-    with metrics_csv.open(newline="") as file:
-        for row in csv.DictReader(file):
-            for name in CURVES:
-                closing_test = name == "test/accuracy" and not row.get("validation/accuracy")
-                if row.get(name) and not closing_test:
-                    curves[name][int(row["epoch"]) + 1] = float(row[name])
-    return curves
 
 
 def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epoch: int, note: str) -> None:

@@ -46,6 +46,12 @@ class Prediction(NamedTuple):
         columns = (torch.cat(column) for column in zip(*evidence, strict=True))
         return cls(torch.cat(ids), torch.cat(labels), torch.cat(log_probs), Evidence(*columns))
 
+    def confusion(self) -> Tensor:
+        """(C, C) how many objects of each class (row) were answered by each class (column)."""
+        num_classes = self.log_probs.shape[1]
+        pairs = self.labels * num_classes + self.log_probs.argmax(dim=1)
+        return pairs.bincount(minlength=num_classes**2).view(num_classes, num_classes)
+
 
 class DivergenceError(ArithmeticError):
     """The loss is no longer a finite number."""

@@ -1,18 +1,23 @@
-"""What a run found: ``results.json``, written last and whole or not at all, and the closing table."""
+"""What a run leaves to be read: ``results.json``, written last and whole or not at all, curves, the closing table."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
 FILE = "results.json"
+CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
+"""What is followed by epoch, and what it is called."""
 PACKAGES = ["memlab", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
 
 
@@ -39,6 +44,42 @@ def read_results(folder: Path) -> dict[str, Any] | None:
         return None
     results: dict[str, Any] = json.loads(file.read_text())
     return results
+
+
+def read_curves(metrics_csv: Path) -> dict[str, dict[int, float]]:
+    """Accuracy by epoch from a run's ``metrics.csv``: curve name to (epoch, counted from 1, to accuracy).
+
+    The closing test of the best checkpoint, a row without validation, is not part of the test curve.
+    """
+    curves: dict[str, dict[int, float]] = {name: {} for name in CURVES}
+    with metrics_csv.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name in CURVES:
+                closing_test = name == "test/accuracy" and not row.get("validation/accuracy")
+                if row.get(name) and not closing_test:
+                    curves[name][int(row["epoch"]) + 1] = float(row[name])
+    return curves
+
+
+def write_confusion(folder: Path, class_names: Sequence[str], counts: NDArray[np.int64]) -> None:
+    """Write how often each class was answered for each true class, a line for each of these, as ``confusion.csv``.
+
+    Args:
+        folder: of the run.
+        class_names: by class id.
+        counts: (C, C) test objects by true class and answer.
+    """
+    with (folder / "confusion.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["true class", *class_names])
+        writer.writerows([name, *line] for name, line in zip(class_names, counts.tolist(), strict=True))
+
+
+def read_confusion(folder: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """Class names and counts as `write_confusion` wrote them."""
+    with (folder / "confusion.csv").open(newline="") as file:
+        (_, *names), *lines = csv.reader(file)
+    return names, np.array([[int(count) for count in line[1:]] for line in lines])
 
 
 def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:

@@ -183,6 +183,7 @@ class TestRunFolder:
         assert found == {
             "config.yaml",
             "metrics.csv",
+            "confusion.csv",
             "results.json",
             "train.log",
             "checkpoints/best.ckpt",

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from memlab.evidence import Evidence
-from memlab.figures import choose_objects, draw_evidence, read_curves
+from memlab.figures import choose_objects, draw_evidence
 from memlab.module import Prediction
 from memlab.objects import ObjectStore
+from memlab.results import read_curves
 
 
 def prediction(confidences: list[float], right: list[bool]) -> Prediction:

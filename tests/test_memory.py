@@ -427,7 +427,7 @@ class TestAutoChunk:
     def cost(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         """Seconds of a call and of an object beyond the first so many; the encoder moves the clock by it."""
         clock = {"now": 0.0, "call": 1.0, "object": 0.01, "slow_above": float("inf"), "room_for": float("inf")}
-        monkeypatch.setattr("memlab.clock.time.perf_counter", lambda: clock["now"])
+        monkeypatch.setattr("memlab.machine.time.perf_counter", lambda: clock["now"])
         return clock
 
     def encoder(self, cost: dict[str, float]) -> nn.Module:

@@ -47,14 +47,20 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     assert outcome.status == 0, outcome.err
 
 
-@pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab ")])
-def test_other_commands_run(text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab bench")])
+def test_benchmark_commands_run(text: str, tmp_path: Path) -> None:
     small = ["--tasks=evaluation", "--sizes=40", "--rounds=1", "--contenders=memlab tiles", f"--output={tmp_path}"]
     assert main([*text.split()[1:], *small]) == 0
 
 
+@pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab report")])
+def test_report_commands_run(text: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert command(*SMOKE).status == 0
+    assert main([*text.split()[1:], f"--output={tmp_path / 'report'}"]) == 0
+
+
 def test_every_command_shown_is_run_by_a_test() -> None:
-    assert all(command.startswith(("python train.py", "memlab ")) for command in COMMANDS[2:])
+    assert all(command.startswith(("python train.py", "memlab bench", "memlab report")) for command in COMMANDS[2:])
 
 
 def test_every_option_stands_in_the_table_of_groups() -> None:

@@ -22,6 +22,7 @@ from memlab.benchmark import report
 from memlab.benchmark.contenders import NEEDS, contenders
 from memlab.benchmark.measurement import Measured, Settings, measure
 from memlab.benchmark.problems import ENCODERS, TASKS, Problem
+from memlab.machine import machine_name
 from memlab.results import versions
 
 DESCRIPTION = (
@@ -148,8 +149,7 @@ def _environment(arguments: argparse.Namespace, settings: Settings) -> dict[str,
     """What the figures depend on besides the code."""
     on_gpu = arguments.device == "cuda"
     return {
-        "device": torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine(),
-        "cores": psutil.cpu_count(),
+        "device": machine_name(torch.device(arguments.device)),
         "load_average": psutil.getloadavg()[0],
         "allocator": "torch's of GPU memory" if on_gpu else _allocator(raised=settings.raised_thresholds),
         "rounds": arguments.rounds,
@@ -167,7 +167,7 @@ def _allocator(*, raised: bool) -> str:
 
 def _in_words(environment: dict[str, Any]) -> str:
     return (
-        f"{environment['device']}, {environment['cores']} cores, {environment['threads']} threads, load"
+        f"{environment['device']}, {environment['threads']} threads, load"
         f" {environment['load_average']:.1f} at the start; allocator: {environment['allocator']}; median of"
         f" {environment['rounds']} rounds, seed {environment['seed']}; torch {environment['versions']['torch']}"
     )

@@ -6,8 +6,6 @@ the thread pools of several libraries in one process get in each other's way.
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +21,7 @@ from torch import Tensor
 from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
 from memlab.benchmark.contenders import Call, contenders, period, recall
 from memlab.benchmark.problems import Material, Problem
-from memlab.clock import seconds
+from memlab.machine import peak_memory, seconds
 from memlab.out_of_memory import is_out_of_memory
 
 TURN_SECONDS = 0.3
@@ -155,7 +153,7 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
         before = _in_use(material.device)
         call = make(material)
         outcome = call()
-        peak = _peak(material.device)
+        peak = peak_memory(material.device)
         _make_room(material.device)
         connection.send((peak - before, _quality(material, outcome)))
         while True:
@@ -193,20 +191,10 @@ def _make_room(device: torch.device) -> None:
 
 
 def _in_use(device: torch.device) -> int:
-    """Bytes in use now; what `_peak` gives afterwards is the most since then."""
+    """Bytes in use now; what `peak_memory` gives afterwards is the most since then."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     with suppress(OSError):  # where it is not allowed, the peak is that of the whole life of the process
         Path("/proc/self/clear_refs").write_text("5")
     return int(psutil.Process().memory_info().rss)
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memlab.argument_checks import check_number, check_whole_number
-from memlab.clock import seconds
+from memlab.machine import seconds
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.full import FullMemory
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory

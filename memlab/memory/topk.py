@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from memlab.argument_checks import check_whole_number
-from memlab.clock import seconds
 from memlab.index import ExactIndex, Index, Places
+from memlab.machine import seconds
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.chunked import halved
 from memlab.memory.full import FullMemory
