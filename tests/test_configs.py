@@ -88,8 +88,12 @@ def test_every_option_runs(
 
 
 EXPERIMENTS = {
-    "mnist_linear": ["data.root=files", "support.size=50"],
-    "mnist_conv": ["data.root=files", "support.size=50"],
+    **{
+        f"table1_{data}_{encoder}": IMAGES
+        for data in ("mnist", "cifar10", "cifar100")
+        for encoder in ("linear", "conv")
+    },
+    "figure4": IMAGES,
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
     "table_topk": ["data.objects=2000"],
@@ -103,9 +107,14 @@ def test_all_experiments_are_tried() -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_runs(experiment: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
-    write_idx(tmp_path / "files")
-    outcome = command(*SMOKE, f"experiment={experiment}", "datamodule.batch_size=20", *EXPERIMENTS[experiment])
+def test_every_experiment_composes_and_runs(
+    experiment: str, command: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = {"cifar100": "cifar100", "figure4": "cifar100", "cifar10": "cifar10", "mnist": "mnist"}
+    data = next((name for word, name in sets.items() if word in experiment), "synthetic_table")
+    write_files(f"data={data}", tmp_path / "files", monkeypatch)
+    needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]
+    outcome = command(*SMOKE, f"experiment={experiment}", "datamodule.batch_size=20", *needed)
     assert outcome.status == 0, outcome.err
 
 

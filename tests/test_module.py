@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from memlab import functional
 from memlab.datamodule import EpisodeDataModule
 from memlab.datasets import LabelledData
 from memlab.encoders import Identity, Linear
+from memlab.evidence import Evidence
 from memlab.memory import FullMemory
 from memlab.module import MemoryClassifier, Prediction
 from memlab.objects import ObjectStore
@@ -132,3 +134,10 @@ def test_nothing_to_train_is_refused() -> None:
 def test_bad_optimizer_arguments_are_refused_at_once(words: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         classifier(optimizer=partial(torch.optim.Adam, **words))
+
+
+def test_confusion_counts_true_classes_by_answers() -> None:
+    labels, answers = torch.tensor([0, 0, 2, 1, 2]), torch.tensor([1, 0, 1, 1, 2])
+    nothing = Evidence(*(torch.zeros(5, 0) for _ in range(3)))
+    prediction = Prediction(torch.arange(5), labels, nn.functional.one_hot(answers, 3).float().log(), nothing)
+    assert prediction.confusion().tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
