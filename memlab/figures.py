@@ -65,7 +65,7 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
         "left: a test object and the answer; right: the training objects that weighed most,\n"
         "each with its class and its share of all weight (blue: of the true class, orange: of another)"
         if k
-        else "test objects and the answers; this memory reads no objects"
+        else "test objects and the answers;\nthis memory reads no objects"
     )
     figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
     figure.suptitle(f"{title}\n{shown}", fontsize=9)
@@ -80,7 +80,7 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
                 continue
             _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
             axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2)
-    figure.savefig(target, dpi=110)
+    figure.savefig(target, dpi=110, bbox_inches="tight")
 
 
 def choose_objects(prediction: Prediction, *, objects: int) -> Tensor:

@@ -26,6 +26,21 @@ def test_mistakes_come_first_surest_first_then_right_answers_least_sure_first() 
     assert choose_objects(found, objects=4).tolist() == [2, 1, 3, 0]
 
 
+def test_of_a_memory_without_objects_the_answers_alone_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = prediction([0.9, 0.6, 0.8], [True, False, True])
+    store = ObjectStore(inputs=torch.rand(4, 1, 8, 8), labels=torch.tensor([0, 1, 0, 1]), class_names=("no", "yes"))
+    drawn: list[int] = []
+    monkeypatch.setattr("memlab.figures._draw_object", lambda axes, store, row, *, frame: drawn.append(row))  # noqa: ARG005
+    draw_evidence(found, store, tmp_path / "with.png", title="a title", objects=3)
+    assert len(drawn) == 3 * 4
+    drawn.clear()
+    none = found._replace(evidence=found.evidence._replace(ids=torch.full((3, 3), -1)))
+    draw_evidence(none, store, tmp_path / "without.png", title="a title", objects=3)
+    assert len(drawn) == 3
+
+
 def test_mistakes_take_half_of_the_rows_unless_there_are_too_few_right_answers() -> None:
     found = prediction([0.9, 0.8, 0.7, 0.6, 0.95, 0.55], [False, False, False, False, True, True])
     assert choose_objects(found, objects=4).tolist() == [0, 1, 5, 4]
