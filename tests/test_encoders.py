@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlab.encoders import MLP, Conv, Identity, LeNet, Linear, ResNet, TorchvisionBackbone
+from memlab.functional import nll
+from memlab.memory import ChunkedMemory, FullMemory
+from memlab.similarity import Dot
+from tests.conftest import random_support
 
 SHAPE = (2, 9, 7)
 
@@ -49,6 +53,19 @@ def test_an_object_is_encoded_the_same_whatever_it_is_encoded_with(name: str) ->
     together = encoder(x)
     assert together.shape == (6, encoder.embedding_size)
     torch.testing.assert_close(torch.cat([encoder(x[i : i + 1]) for i in range(6)]), together)
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "lenet", "resnet"])
+def test_read_in_chunks_it_gives_what_it_gives_read_at_once(kind: str) -> None:
+    support = random_support(23, num_classes=3, shape=SHAPE)
+    encoder, query = make(kind, normalisation="length").double(), objects(5).double()
+    found = []
+    for memory in (FullMemory(similarity=Dot(scale=3.0)), ChunkedMemory(similarity=Dot(scale=3.0), chunk_size=7)):
+        scores = memory(encoder, encoder(query), support)
+        loss = nll(scores, torch.arange(5) % 3).sum()
+        found.append([loss, *torch.autograd.grad(loss, list(encoder.parameters()))])
+    for full, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, full, rtol=1e-10, atol=1e-12)
 
 
 def test_linear_is_a_matrix_without_bias() -> None:
