@@ -112,7 +112,10 @@ def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     ranked = sorted(jobs, key=lambda job: -job.results["test/accuracy"] if job.results else float("inf"))
     found = [name for name in COLUMNS if any(job.results and name in job.results for job in jobs)]
     _write_csv(ranked, varied, found, folder / "sweep.csv")
-    console.print(_table(ranked, varied, found))
+    table = _table(ranked, varied, found)
+    # On a narrow screen lines may break, but figures must not lose their ends.
+    console.width = max(console.width, console.measure(table, options=console.options.update(max_width=1000)).maximum)
+    console.print(table)
     for job in ranked:
         if job.results is None:
             console.print(f"job {job.name} failed: {job.failure}", markup=False, highlight=False)

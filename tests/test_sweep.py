@@ -44,6 +44,13 @@ def test_report_ranks_the_jobs_and_names_the_failures(tmp_path: Path) -> None:
     assert matplotlib.image.imread(tmp_path / "heat_map.png").std() > 0.05
 
 
+def test_figures_are_whole_on_a_narrow_screen(tmp_path: Path) -> None:
+    printed = io.StringIO()
+    report(JOBS, tmp_path, Console(file=printed, width=20))
+    for figure in ("90.00%", "0.5000", "1.00%", "support.size", "test accuracy"):
+        assert figure in printed.getvalue()
+
+
 def test_recall_has_a_column_and_a_map_where_a_job_has_it_and_seeds_are_averaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
