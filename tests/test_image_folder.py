@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -330,21 +329,16 @@ class TestBadFiles:
         assert len(load(root).train_rows) == 18
 
 
-def _load_and_tell(root: Path, queue: Any) -> None:
-    queue.put(int(load(root).store.inputs.long().sum()))
-
-
 def test_processes_that_start_together_agree(tmp_path: Path) -> None:
     root = write_images(tmp_path, each=40)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=_load_and_tell, args=(root, queue)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    sums = {queue.get(timeout=60) for _ in processes}
-    for process in processes:
-        process.join()
-    assert sums == {int(load(root).store.inputs.long().sum())}
+    program = (
+        "import sys; from pathlib import Path; from tests.test_image_folder import load;"
+        "print(int(load(Path(sys.argv[1])).store.inputs.long().sum()))"
+    )
+    words = [sys.executable, "-c", program, str(root)]
+    processes = [subprocess.Popen(words, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    sums = {process.communicate(timeout=120)[0] for process in processes}
+    assert sums == {f"{int(load(root).store.inputs.long().sum())}\n"}
     assert len(list((root / ".memlab").glob("*.u8*"))) == 1
 
 
