@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
 """What a user's mistake shows as while a run is composed and set up."""
@@ -67,6 +67,8 @@ def one_line(error: BaseException, known: Callable[[], DictConfig] = lambda: Dic
         return _composition(error, known)
     if isinstance(error, InstantiationException):
         return _instantiation(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: must be given"
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     return message or type(error).__name__
