@@ -224,7 +224,7 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
     )
     batches: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
     prediction = Prediction.join(batches)
-    write_confusion(folder, run.datamodule.store.class_names, prediction.confusion().numpy())
+    write_confusion(folder, run.datamodule.store.class_names, prediction.confusion().cpu().numpy())
     draw_evidence(
         prediction,
         run.datamodule.store,
