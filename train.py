@@ -32,7 +32,7 @@ from memlab.datamodule import EpisodeDataModule
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.machine import machine_name, peak_memory
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
-from memlab.out_of_memory import OutOfMemoryError
+from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.reading import check_k
 from memlab.results import results_table, versions, write_confusion, write_results
 
@@ -92,9 +92,10 @@ def train(cfg: DictConfig, folder: Path) -> float:
     )
     log.info(f"run folder: {folder}")
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    closing = fit(run, cfg)
-    results = {**evaluate(run), **closing, **describe(run, cfg)}
-    illustrate(run, cfg, folder, results)
+    with lack_of_memory_in_one_line(cfg):
+        closing = fit(run, cfg)
+        results = {**evaluate(run), **closing, **describe(run, cfg)}
+        illustrate(run, cfg, folder, results)
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
     Console().print(results_table(results, classifier=title(results)))
@@ -253,6 +254,21 @@ def discarded_if_empty(folder: Path) -> Iterator[None]:
             if not any(empty.iterdir()):
                 empty.rmdir()
         raise
+
+
+@contextmanager
+def lack_of_memory_in_one_line(cfg: DictConfig) -> Iterator[None]:
+    """Training steps make themselves smaller; where else memory can run out, tell the user what to make smaller."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = cfg.datamodule.eval_batch_size
+        raise command_line.UserError(
+            f"out of memory outside of a training step; lower datamodule.eval_batch_size={size}, keep raw data off"
+            " the GPU with datamodule.location=host, or leave out what stands beside the result with 'baselines=[]'"
+        ) from error
 
 
 def default_config() -> DictConfig:

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from memlab import command_line
+from memlab.baselines import PixelKNN
+from memlab.stored_keys import StoredKeys
 from memlab.sweep import discard_if_jobless
 from tests.conftest import SMOKE, Outcome
 from tests.public_files import write_idx
@@ -144,6 +146,23 @@ def test_truncated_data(command: Callable[..., Outcome], tmp_path: Path) -> None
     outcome = command("data=mnist", "data.root=folder")
     assert_one_line(outcome, "data.root=folder: cannot read folder/MNIST/raw, a file there is truncated")
     assert not (outcome.folder / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"), [(StoredKeys, "encode"), (StoredKeys, "class_scores"), (PixelKNN, "predict")]
+)
+def test_memory_that_runs_out_outside_of_a_training_step(
+    owner: type, method: str, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(owner, method, run_out)
+    outcome = command(*SMOKE)
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.err
+    *_, line = outcome.err.splitlines()
+    assert line.startswith("error: out of memory outside of a training step; lower datamodule.eval_batch_size=1000, ")
 
 
 class TestCheckpoint:
