@@ -92,14 +92,17 @@ def test_lenet_is_conv_maxpool_relu_again_and_again_then_linear() -> None:
     assert encoder.projection.in_features == 4 * 2 * 1
 
 
-def test_resnet_begins_as_its_shortcuts() -> None:
+def test_resnet_adds_two_convolutions_to_a_shortcut() -> None:
     encoder, x = ENCODERS["resnet"], objects(3)
     assert isinstance(encoder, ResNet)
     conv, norm, relu, first, second, third, *_ = (cast(Any, layer) for layer in encoder.trunk.children())
     hidden = relu(norm(conv(x)))
-    hidden = F.relu(F.relu(second.downsample(F.relu(hidden))))
-    assert isinstance(first.bn2, nn.GroupNorm)
-    assert third.downsample is None
+    for block, stride in ((first, 1), (second, 2), (third, 1)):
+        assert isinstance(block.bn1, nn.GroupNorm)
+        assert (block.downsample is not None) == (stride == 2)
+        inner = block.bn1(F.conv2d(hidden, block.conv1.weight, stride=stride, padding=1))
+        inner = block.bn2(F.conv2d(F.relu(inner), block.conv2.weight, padding=1))
+        hidden = F.relu(inner + (block.downsample(hidden) if stride == 2 else hidden))
     torch.testing.assert_close(encoder(x), encoder.projection(hidden.mean(dim=(2, 3))))
 
 

@@ -178,10 +178,8 @@ class ResNet(Projected):
 
 
 def _residual_block(before: int, after: int, norm: partial[nn.GroupNorm]) -> BasicBlock:
-    """A block that begins as its shortcut (its last scale is 0); one that changes the width halves the side."""
+    """Two convolutions beside a shortcut; a block that changes the width halves the side."""
     shortcut = None
     if before != after:
         shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), norm(after))
-    block = BasicBlock(before, after, stride=1 if shortcut is None else 2, downsample=shortcut, norm_layer=norm)
-    nn.init.zeros_(block.bn2.weight)
-    return block
+    return BasicBlock(before, after, stride=1 if shortcut is None else 2, downsample=shortcut, norm_layer=norm)
