@@ -160,6 +160,11 @@ def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
             last = run.last_checkpoint.best_model_path
             hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
             raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
+    if not run.best_checkpoint.best_model_path:
+        raise command_line.UserError(
+            "training ended before the first validation, so that there is no best checkpoint to test; must go on for an"
+            " epoch or up to +trainer.val_check_interval; trainer=smoke is the shortest run"
+        )
     logged = run.trainer.callback_metrics
     found = {name: float(logged[name]) for name in logged if name.startswith("train/") or name == "validation/recall"}
     peak = peak_memory(run.trainer.strategy.root_device)
