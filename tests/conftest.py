@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ import train
 from memlab import command_line
 from memlab.objects import ObjectStore
 from memlab.support import Support
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side that each use all cores slow one another down
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

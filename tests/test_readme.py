@@ -21,7 +21,7 @@ TRAINING = [command for command in COMMANDS if command.startswith("python train.
 
 def test_first_two_commands_are_the_ones_that_ci_runs() -> None:
     assert COMMANDS[0] == "pip install -e . && python train.py"
-    assert COMMANDS[1] == 'pip install -e ".[dev]" && pytest'
+    assert COMMANDS[1] == 'pip install -e ".[dev]" && pytest -n auto'
     steps = re.findall(r"^step '(.*)'$", (REPOSITORY / ".ci" / "run").read_text(), re.M)
     assert steps == [*COMMANDS[:2], "ruff check", "ruff format --check", "mypy", "lint-imports"]
     for tool in steps[2:]:
