@@ -26,7 +26,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
     ),
     "a file to be named": (["data=tensors"], "data.path: must be given"),
-    "unknown experiment": (["experiment=none"], "experiment=none: must be one of figure4, mnist_subsample, "),
+    "unknown experiment": (["experiment=none"], "experiment=none: must be one of cifar10_lenet, cifar10_resnet, "),
     "unknown group": (["encodr=conv"], "encodr=conv: there is no such parameter or group .*did you mean encoder?"),
     "misspelt key": (["suport.size=10"], "suport.size=10: there is no such parameter .*did you mean support.size?"),
     "added key": (["+sizes=10"], "sizes: there is no such parameter or group"),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import matplotlib.image
 import numpy as np
 import pytest
@@ -87,6 +88,8 @@ def test_every_option_runs(
         assert results["choices"][group] == choice
 
 
+SWEPT = {"mnist": 60_000, "cifar10": 50_000}
+"""Data sets with a sweep over M: objects that are not test objects."""
 EXPERIMENTS = {
     **{
         f"table1_{data}_{encoder}": IMAGES
@@ -94,6 +97,8 @@ EXPERIMENTS = {
         for encoder in ("linear", "conv")
     },
     "figure4": IMAGES,
+    **{f"{data}_{encoder}": IMAGES for data in ("mnist", "cifar10") for encoder in ("lenet", "resnet")},
+    **{f"{data}_support_sweep": IMAGES for data in SWEPT},
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
     "table_topk": ["data.objects=2000"],
@@ -126,6 +131,17 @@ def test_the_ablation_is_a_sweep_over_k_and_refreshes(command: Callable[..., Out
     rows = list(csv.DictReader((sweep / "sweep.csv").open()))
     assert sorted(int(row["memory.k"]) for row in rows) == [4, 8, 16, 32, 128]
     assert all(0 <= float(row["validation/recall"]) <= 1 and float(row["fit_seconds"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("data", SWEPT)
+def test_the_sweep_over_m_goes_up_to_all_that_a_batch_leaves(data: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("config", [f"experiment={data}_support_sweep"], return_hydra_config=True)
+    sizes = [int(size) for size in cfg.hydra.sweeper.params["support.size"].split(",")]
+    train = SWEPT[data] - round(cfg.datamodule.validation_fraction * SWEPT[data])
+    assert sizes[0] == 100
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == train - cfg.datamodule.batch_size
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "64-true"])
