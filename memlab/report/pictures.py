@@ -11,7 +11,7 @@ from statistics import mean
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from memlab.report.collect import Row
@@ -68,7 +68,7 @@ def draw_against_support(rows: Sequence[Row], target: Path) -> None:
 def draw_against_time(rows: Sequence[Row], target: Path) -> None:
     """Test accuracy against the seconds of training, a panel for each data set, a point for each row."""
     sets = list(dict.fromkeys(row.data for row in rows))
-    figure, panels = _panels(len(sets))
+    figure, panels = _panels(len(sets), width=8)
     for axes, data in zip(panels, sets, strict=False):
         for number, row in enumerate(row for row in rows if row.data == data):
             axes.errorbar(
@@ -82,8 +82,11 @@ def draw_against_time(rows: Sequence[Row], target: Path) -> None:
                 label=row.title,
             )
         axes.set(title=data, xlabel="training time, s", ylabel="test accuracy, %", xscale="log")
-        axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(0, -0.15))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
     figure.savefig(target, dpi=130)
 
 
@@ -111,10 +114,10 @@ def _confusion(row: Row) -> tuple[list[str], NDArray[np.int64]]:
     return found[0][0], np.sum([counts for _, counts in found], axis=0)
 
 
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
+def _panels(count: int, *, width: float = 5) -> tuple[Figure, list[Axes]]:
     columns = min(count, COLUMNS)
     lines = ceil(count / columns)
-    figure = Figure(figsize=(5 * columns, 4 * lines), layout="constrained")
+    figure = Figure(figsize=(width * columns, 4 * lines), layout="constrained")
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[count:]:
         axes.axis("off")
