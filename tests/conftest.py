@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -117,6 +118,11 @@ def command(
 
     yield run
     GlobalHydra.instance().clear()
+    root = logging.getLogger()
+    for handler in root.handlers[:]:  # a later test may log, and the run's folder may be gone
+        if type(handler) is logging.FileHandler:
+            root.removeHandler(handler)
+            handler.close()
 
 
 SMOKE = ("trainer=smoke", "trainer.enable_progress_bar=false", "evidence.objects=2")
