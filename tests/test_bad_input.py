@@ -168,7 +168,7 @@ def test_memory_that_runs_out_outside_of_a_training_step(
 @pytest.mark.parametrize("word", ["max_steps=5", "limit_val_batches=0", "limit_train_batches=0", "fast_dev_run=true"])
 @pytest.mark.filterwarnings("ignore:.*could not find the monitored key.*")
 def test_run_without_a_validation(word: str, command: Callable[..., Outcome]) -> None:
-    outcome = command("trainer.enable_progress_bar=false", f"+trainer.{word}")
+    outcome = command("trainer.enable_progress_bar=false", "trainer.max_epochs=1", f"+trainer.{word}")
     assert outcome.status == 1
     *_, line = outcome.err.splitlines()
     assert line.startswith("error: training ended before the first validation, so that there is no best checkpoint ")
