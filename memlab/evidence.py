@@ -21,7 +21,7 @@ class Evidence(NamedTuple):
 
 
 def weigh(stored: StoredKeys, query: Tensor, places: Tensor, *, total: Tensor) -> Evidence:
-    """Tell of some keys what they weigh in the read of each query.
+    """Tell of some keys what they weigh in the read of each query; nothing, where it has read nothing.
 
     Args:
         stored: the memory that was read.
@@ -29,6 +29,6 @@ def weigh(stored: StoredKeys, query: Tensor, places: Tensor, *, total: Tensor) -
         places: (B, k) places of keys, strongest first; -1 for none.
         total: (B,) log of the sum of ``exp(z_bi)`` over all that was read.
     """
-    weights = (stored.scores_of(query, places) - total[:, None]).exp()
+    weights = (stored.scores_of(query, places) - total[:, None]).exp().masked_fill(total.isneginf()[:, None], 0)
     near = places.clamp(min=0)
     return Evidence(stored.ids[near].masked_fill(places < 0, -1), stored.labels[near], weights)

@@ -65,6 +65,36 @@ class ClassSums(NamedTuple):
     difference of two maxima is never NaN."""
     total: Tensor
     """(B, C) ``sum_{i: y_i=c} exp(z_bi - maximum_bc)``; 0 where the part has no object of the class."""
+    lowest: Tensor
+    """(B,) ``min_i z_bi`` over the objects read; plus infinity where there is none."""
+
+
+class ClassRead(NamedTuple):
+    """What queries have read of a support: all that answers, probabilities and the loss need."""
+
+    class_scores: Tensor
+    """(B, C) see `class_scores`."""
+    lowest: Tensor
+    """(B,) score of the farthest object that each query has read, without gradient; see `nll`."""
+
+
+def lowest_scores(scores: Tensor) -> Tensor:
+    """Score of the farthest object that each query reads: ``min_i z_bi`` where z_bi is finite.
+
+    Args:
+        scores: (B, M) scores; minus infinity for objects not to be read.
+
+    Returns:
+        (B,) lowest scores, without gradient; plus infinity for a query that reads nothing.
+
+    >>> lowest_scores(torch.tensor([[3.0, -torch.inf, 1.0], [-torch.inf, -torch.inf, -torch.inf]]))
+    tensor([1., inf])
+    """
+    scores = scores.detach()
+    lowest = scores.amin(-1)
+    if scores.device.type == "cpu" and not lowest.isneginf().any():  # most often; a GPU is not to be waited for
+        return lowest
+    return scores.masked_fill(scores.isneginf(), torch.inf).amin(-1)
 
 
 def class_sums(scores: Tensor, labels: Tensor, num_classes: int, *, spare: Tensor | None = None) -> ClassSums:
@@ -79,14 +109,14 @@ def class_sums(scores: Tensor, labels: Tensor, num_classes: int, *, spare: Tenso
     by_row = scores.mT  # (M, B)
     shape = (num_classes, by_row.shape[1])
     index = labels[:, None].expand_as(by_row)
-    maximum = by_row.new_full(shape, _lowest(scores)).scatter_reduce_(0, index, by_row, "amax")
+    maximum = by_row.new_full(shape, _least(scores)).scatter_reduce_(0, index, by_row, "amax")
     spare = torch.index_select(maximum, 0, labels, out=spare)
     exponentials = _exp_(torch.sub(by_row, spare, out=spare))
     total = by_row.new_zeros(shape).index_add_(0, labels, exponentials)
-    return ClassSums(maximum.mT, total.mT)
+    return ClassSums(maximum.mT, total.mT, lowest_scores(scores))
 
 
-def class_scores_of_cells(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def read_cells(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
     """Class scores where every query has read cells of its own; see `class_scores`.
 
     Args:
@@ -95,31 +125,33 @@ def class_scores_of_cells(scores: Tensor, labels: Tensor, num_classes: int) -> T
         num_classes: C.
 
     Returns:
-        (B, C) class scores; minus infinity for a class with no cell.
+        class scores, minus infinity for a class with no cell, and the lowest scores.
 
-    >>> class_scores_of_cells(torch.tensor([[0.0, 0.0], [5.0, 7.0]]), torch.tensor([[1, 1], [0, 2]]), num_classes=3)
+    >>> read_cells(torch.tensor([[0.0, 0.0], [5.0, 7.0]]), torch.tensor([[1, 1], [0, 2]]), num_classes=3).class_scores
     tensor([[ -inf, 0.6931, -inf],
             [5.0000, -inf, 7.0000]])
     """
     shape = (len(scores), num_classes)
-    maximum = scores.new_full(shape, _lowest(scores)).scatter_reduce(1, labels, scores, "amax")
+    maximum = scores.new_full(shape, _least(scores)).scatter_reduce(1, labels, scores, "amax")
     exponentials = (scores - maximum.gather(1, labels)).exp()
-    return log_class_sums(ClassSums(maximum, scores.new_zeros(shape).scatter_add(1, labels, exponentials)))
+    total = scores.new_zeros(shape).scatter_add(1, labels, exponentials)
+    return read_of_sums(ClassSums(maximum, total, lowest_scores(scores)))
 
 
 def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
     """The sums of two disjoint parts of a support taken together; associative and commutative up to rounding.
 
-    ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``.
+    ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``, ``lowest = min(l1, l2)``.
     """
     maximum = torch.maximum(first.maximum, second.maximum)
     total = _exp_(first.maximum - maximum).mul_(first.total)
-    return ClassSums(maximum, total.add_(_exp_(second.maximum - maximum).mul_(second.total)))
+    total.add_(_exp_(second.maximum - maximum).mul_(second.total))
+    return ClassSums(maximum, total, torch.minimum(first.lowest, second.lowest))
 
 
-def log_class_sums(sums: ClassSums) -> Tensor:
+def read_of_sums(sums: ClassSums) -> ClassRead:
     """Class scores ``log sum_{i: y_i=c} exp(z_bi)`` from running sums; minus infinity for a class with no object."""
-    return sums.maximum + sums.total.log()
+    return ClassRead(sums.maximum + sums.total.log(), sums.lowest)
 
 
 def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -162,7 +194,7 @@ def class_scores_gradient(
         (B, m) gradient of the loss with respect to the scores.
     """
     # A class with no object has minus infinity here, and minus infinity less itself would be NaN.
-    finite = class_scores.mT.clamp(min=_lowest(scores))  # (C, B)
+    finite = class_scores.mT.clamp(min=_least(scores))  # (C, B)
     used_up = None if spare is None else scores.mT
     spare = torch.index_select(finite, 0, labels, out=spare)
     shares = _exp_(torch.sub(scores.mT, spare, out=spare))  # (m, B), of each object in its class
@@ -174,7 +206,7 @@ class _ClassScores(torch.autograd.Function):
 
     @staticmethod
     def forward(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        return log_class_sums(class_sums(scores, labels, num_classes))
+        return read_of_sums(class_sums(scores, labels, num_classes)).class_scores
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
@@ -188,8 +220,15 @@ class _ClassScores(torch.autograd.Function):
         return class_scores_gradient(scores, labels, output, gradient), None, None
 
 
+def read(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
+    """Read objects that all queries share; see `class_scores` and `lowest_scores`."""
+    return ClassRead(class_scores(scores, labels, num_classes), lowest_scores(scores))
+
+
 def class_log_mass(class_scores: Tensor) -> Tensor:
     """Log of the class mass: ``log y_bc = s_bc - log sum_c' exp(s_bc')`` (eq. 13 and the line after it).
+
+    A query that has read nothing knows nothing: every class has mass ``1 / C``, without gradient.
 
     Args:
         class_scores: (B, C) class scores.
@@ -197,45 +236,73 @@ def class_log_mass(class_scores: Tensor) -> Tensor:
     Returns:
         (B, C) log-probabilities; minus infinity for a class with no support object.
 
-    >>> class_log_mass(torch.tensor([[0.0, -torch.inf]])).exp()
-    tensor([[1., 0.]])
+    >>> class_log_mass(torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])).exp()
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]])
     """
-    return class_scores.log_softmax(-1)
+    return class_scores.masked_fill(_read_nothing(class_scores), 0).log_softmax(-1)
+
+
+def answers(class_scores: Tensor) -> Tensor:
+    """(B,) the class with the largest mass; -1, no class, for a query that has read nothing.
+
+    >>> answers(torch.tensor([[0.0, 1.0], [-torch.inf, -torch.inf]]))
+    tensor([ 1, -1])
+    """
+    return class_scores.argmax(-1).masked_fill(_read_nothing(class_scores)[:, 0], -1)
 
 
 ABSENT_MASS = 1e-3
-"""Floor of the class mass of a class that nothing read belongs to."""
+"""Largest mass that the loss gives a class that nothing read belongs to."""
 
 
-def nll(class_scores: Tensor, targets: Tensor) -> Tensor:
+def nll(class_scores: Tensor, targets: Tensor, lowest: Tensor | None = None) -> Tensor:
     """Negative log mass of the true class, finite also when nothing read is of it.
 
     ``loss_b = log sum_c exp(s_bc) - s_bt`` for a query of class t (the thesis's training loss). When the query has read
-    no object of class t, its class has a constant mass, the floor ``e = ABSENT_MASS``, as if one more object had been
-    read that lies ``log(e / (1 - e))`` from all others together, wherever these are:
+    no object of class t, one is put in its place that lies as far away as the farthest object read, or so far that the
+    class has mass ``e = ABSENT_MASS``, whichever is farther:
 
-    ``s_bt = log(e / (1 - e)) + log sum_c exp(s_bc)``, the sum taken as a constant.
+    ``s_bt = min(min_i z_bi, log(e / (1 - e)) + log sum_i exp(z_bi))``, taken as a constant.
 
-    The loss is then ``-log e``, and its gradient ``(1 - e) p_bi`` pushes every object read away from the query in
-    proportion to its weight, at any scale of the scores. (A query that has read nothing at all has loss 0.)
+    The reason is that absence must never be cheaper than presence. Of the K nearest cells the farthest bounds what was
+    not read: the best cell of class t has at most its score, so that a loss below ``log sum_i exp(z_bi) - min_i z_bi``
+    would be lower than that of a query whose own class was found, as the K-th and last. The same holds of a random
+    support that lacks the class, which is a read of all its objects: absent costs at least as much as present and
+    farthest, and K = M gives what reading everything gives. Where scores hardly differ, the farthest object has about
+    an equal share, and the floor e tells that being absent is no near miss.
+
+    The gradient is ``(1 - y_bt) p_bi`` with the mass ``y_bt <= e`` of the stand-in: every object read is pushed away in
+    proportion to its weight, and none, as the farthest, is pulled. (A query that has read nothing at all has the loss
+    of an even guess, log C, and no gradient.)
 
     Args:
         class_scores: (B, C) class scores.
         targets: (B,) true class ids, int64.
+        lowest: (B,) score of the farthest object read, see `ClassRead`; None where no class can be absent, or where
+            the floor alone is to tell of absence.
 
     Returns:
         (B,) losses in nats.
 
     >>> nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
     tensor([0.6931])
-    >>> nll(torch.tensor([[5.0, 5.0, -torch.inf]]), torch.tensor([2]))
-    tensor([6.9078])
+    >>> absent = torch.tensor([[5.0, 5.0, -torch.inf]]), torch.tensor([2])
+    >>> nll(*absent, lowest=torch.tensor([5.0])), nll(*absent, lowest=torch.tensor([-5.0]))
+    (tensor([6.9078]), tensor([10.6932]))
     """
     own = F.one_hot(targets, class_scores.shape[-1]).bool()
-    everything = class_scores.detach().logsumexp(-1, keepdim=True).clamp(min=_lowest(class_scores) / 2)
-    floor = everything + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
-    filled = torch.where(own & class_scores.isneginf(), floor, class_scores)
+    known = class_scores.masked_fill(_read_nothing(class_scores), 0)
+    stand_in = known.detach().logsumexp(-1) + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
+    if lowest is not None:
+        stand_in = torch.minimum(stand_in, lowest)
+    filled = torch.where(own & known.isneginf(), stand_in[:, None], known)
     return F.cross_entropy(filled, targets, reduction="none")
+
+
+def _read_nothing(class_scores: Tensor) -> Tensor:
+    """(B, 1) true where a query has read nothing."""
+    return class_scores.isneginf().all(-1, keepdim=True)
 
 
 def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
@@ -255,5 +322,5 @@ def _exp_(tensor: Tensor) -> Tensor:
     return tensor.mul_(LOG2_E).exp2_() if tensor.device.type == "cpu" else tensor.exp_()
 
 
-def _lowest(tensor: Tensor) -> float:
+def _least(tensor: Tensor) -> float:
     return torch.finfo(tensor.dtype).min

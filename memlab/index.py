@@ -41,6 +41,10 @@ class Places:
         return self._of_id[torch.where((ids < 0) | (ids > last), last, ids)]
 
 
+COMPARED_AT_A_TIME = {"cpu": 2**23, "cuda": 2**26}
+"""Entries of a (B, tile) matrix of scores: large, because choosing the best k of few has a price of its own."""
+
+
 class Index:
     """What all indexes do. Every search is without gradient."""
 
@@ -50,7 +54,10 @@ class Index:
     def __init__(self) -> None:
         self.metric = METRICS[0]
         self.vectors = torch.empty(0, 0)
-        """(N, D) the vectors, as they are now."""
+        """(N, D) the vectors as they are compared now: less the centre."""
+        self.centre = torch.empty(0)
+        """(D,) what is subtracted from vectors and queries alike: for L2 the mean of the vectors first built from, for
+        in float32 the squares of distant vectors leave nothing of their distance; for inner products 0."""
         self.present = torch.empty(0, dtype=torch.bool)
         """(N,) false where a place has been removed."""
 
@@ -69,7 +76,9 @@ class Index:
             ValueError: for another metric.
         """
         self.metric = check_choice("metric", metric, METRICS)
-        self.vectors = vectors.detach().clone()
+        vectors = vectors.detach()
+        self.centre = vectors.mean(0) if metric == "L2" else vectors.new_zeros(vectors.shape[1])
+        self.vectors = vectors - self.centre
         self.present = torch.ones(len(vectors), dtype=torch.bool, device=vectors.device)
         self._build()
 
@@ -85,7 +94,7 @@ class Index:
         Returns:
             (B, k) places, nearest first; -1 where no more could be found.
         """
-        return self._search(queries.to(self.vectors), k, exclude)
+        return self._search(queries.to(self.vectors) - self.centre, k, exclude)
 
     @torch.no_grad()
     def update(self, places: Tensor, vectors: Tensor) -> None:
@@ -96,7 +105,7 @@ class Index:
             vectors: (n, D).
         """
         before = self.present[places]
-        self.vectors[places] = vectors.to(self.vectors)
+        self.vectors[places] = vectors.to(self.vectors) - self.centre
         self.present[places] = True
         self._update(places, before)
 
@@ -112,13 +121,25 @@ class Index:
         self._remove(places[before])
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors besides the vectors without which the same index could not be built again."""
-        return {}
+        """Tensors from which the same index can be built again."""
+        return {"vectors": self.vectors, "centre": self.centre, "present": self.present}
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Have the next `build` use them."""
+    def restore(self, state: dict[str, Tensor], *, metric: str, device: torch.device) -> None:
+        """Be as in a `state`, also of an index of another kind, whose vectors are taken over.
+
+        Args:
+            state: the state.
+            metric: one of `METRICS`, the one of then.
+            device: where the vectors are to be.
+        """
+        self.metric = check_choice("metric", metric, METRICS)
+        self.vectors, self.centre, self.present = (
+            state[name].to(device, copy=True) for name in ("vectors", "centre", "present")
+        )
+        self._build()
 
     def _build(self) -> None:
+        """Make from the vectors that are present what a search needs."""
         raise NotImplementedError
 
     def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
@@ -130,37 +151,24 @@ class Index:
     def _remove(self, places: Tensor) -> None:
         raise NotImplementedError
 
+    def _offsets_of(self, places: Tensor | slice) -> Tensor:
+        """(n,) what is added to the products with the vectors at some places, for `_compare`."""
+        vectors = self.vectors[places]
+        offsets = vectors.square().sum(-1).div(-2) if self.metric == "L2" else vectors.new_zeros(len(vectors))
+        return offsets.masked_fill(~self.present[places], -torch.inf)
 
-COMPARED_AT_A_TIME = {"cpu": 2**23, "cuda": 2**26}
-"""Entries of a (B, tile) matrix of scores: large, because choosing the best k of few has a price of its own."""
+    def _compare(self, offsets: Tensor, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
+        """Search by comparing all vectors, in tiles.
 
-
-class ExactIndex(Index):
-    """All vectors are compared, in tiles, on the device where they are; nothing is missed.
-
-    A score is one product and one sum: ``q . v`` or, for L2, ``q . v - |v|^2 / 2``, which orders as the distance does.
-    """
-
-    def _build(self) -> None:
-        self._offsets = self._offsets_of(self.vectors)
-
-    def _offsets_of(self, vectors: Tensor) -> Tensor:
-        """(n,) what is added to the products with these vectors."""
-        return vectors.square().sum(-1).div(-2) if self.metric == "L2" else vectors.new_zeros(len(vectors))
-
-    def _update(self, places: Tensor, before: Tensor) -> None:
-        self._offsets[places] = self._offsets_of(self.vectors[places])
-
-    def _remove(self, places: Tensor) -> None:
-        self._offsets[places] = -torch.inf
-
-    def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
+        A score is one product and one sum: ``q . v`` or, for L2, ``q . v - |v|^2 / 2``, which orders as the distance
+        does.
+        """
         size = max(COMPARED_AT_A_TIME.get(queries.device.type, 2**23) // max(len(queries), 1), k)
         best = queries.new_full((len(queries), k), -torch.inf)
         places = torch.full((len(queries), k), -1, device=queries.device)
         for start in range(0, len(self), size):
             tile = self.vectors[start : start + size]
-            scores = torch.addmm(self._offsets[start : start + size], queries, tile.mT)
+            scores = torch.addmm(offsets[start : start + size], queries, tile.mT)
             if exclude is not None:
                 _leave_out(scores, exclude - start)
             top = scores.topk(min(k, len(tile)), dim=-1)
@@ -170,6 +178,22 @@ class ExactIndex(Index):
             best, chosen = torch.cat([best, top.values], dim=-1).topk(k, dim=-1)
             places = torch.cat([places, top.indices + start], dim=-1).gather(-1, chosen)
         return places.masked_fill(best.isneginf(), -1)
+
+
+class ExactIndex(Index):
+    """All vectors are compared, in tiles, on the device where they are; nothing is missed."""
+
+    def _build(self) -> None:
+        self._offsets = self._offsets_of(slice(None))
+
+    def _update(self, places: Tensor, before: Tensor) -> None:
+        self._offsets[places] = self._offsets_of(places)
+
+    def _remove(self, places: Tensor) -> None:
+        self._offsets[places] = -torch.inf
+
+    def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
+        return self._compare(self._offsets, queries, k, exclude)
 
 
 def _leave_out(scores: Tensor, columns: Tensor) -> None:
@@ -202,11 +226,15 @@ class FaissIndex(Index):
         # One more than asked for: among them may be the place to be left out.
         wanted = k if exclude is None else k + 1
         found = self._find(queries.to("cpu", torch.float32).contiguous().numpy(), wanted).to(queries.device)
-        if exclude is None:
-            return found
-        found = found.masked_fill(found == exclude[:, None], -1)
-        order = (found < 0).byte().sort(dim=-1, stable=True).indices
-        return found.gather(-1, order)[:, :k]
+        if exclude is not None:
+            found = found.masked_fill(found == exclude[:, None], -1)
+            order = (found < 0).byte().sort(dim=-1, stable=True).indices
+            found = found.gather(-1, order)[:, :k]
+        lost = (found[:, 0] < 0).nonzero().flatten()
+        if len(lost):  # where it has looked there was nothing: no reason to leave a query without an answer
+            own = None if exclude is None else exclude[lost]
+            found[lost] = self._compare(self._offsets_of(slice(None)), queries[lost], k, own)
+        return found
 
     def _find(self, queries: Any, k: int) -> Tensor:
         raise NotImplementedError
@@ -236,12 +264,13 @@ class IVFIndex(FaissIndex):
         self._centroids: Tensor | None = None
 
     def state(self) -> dict[str, Tensor]:
-        """The centroids."""
-        return {} if self._centroids is None else {"centroids": self._centroids}
+        """The centroids besides; see `Index.state`."""
+        return super().state() | ({} if self._centroids is None else {"centroids": self._centroids})
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Have the next `build` use these centroids."""
-        self._centroids = state["centroids"]
+    def restore(self, state: dict[str, Tensor], *, metric: str, device: torch.device) -> None:
+        """With the centroids of the state, or with new ones if it is of an index that has none; see `Index.restore`."""
+        self._centroids = state.get("centroids")
+        super().restore(state, metric=metric, device=device)
 
     def _build(self) -> None:
         import faiss
@@ -252,13 +281,13 @@ class IVFIndex(FaissIndex):
             lists = min(self._lists or max(math.isqrt(len(self)), 1), len(self))
             means = faiss.Kmeans(dimension, lists, spherical=self.metric != "L2", min_points_per_centroid=1)
             means.train(array)
-            self._centroids = torch.from_numpy(means.centroids)
+            self._centroids = torch.from_numpy(means.centroids) + self.centre.cpu().float()
         quantizer = faiss.IndexFlat(dimension, metric)
-        quantizer.add(self._centroids.numpy())
+        quantizer.add((self._centroids - self.centre.cpu().float()).numpy())
         self._faiss = faiss.IndexIVFFlat(quantizer, dimension, len(self._centroids), metric)
         self._faiss.nprobe = min(self._probes, len(self._centroids))
         self._faiss.set_direct_map_type(faiss.DirectMap.Hashtable)  # to remove one vector without going over all
-        self._add(torch.arange(len(self)))
+        self._add(self.present.nonzero().flatten())
 
     def _add(self, places: Tensor) -> None:
         self._faiss.add_with_ids(self._array(places), places.cpu().numpy())

@@ -121,8 +121,9 @@ class MemoryClassifier(pl.LightningModule):
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
 
         def compute() -> Step:
-            class_scores = self.memory(self.encoder, self.encoder(batch.inputs), batch.support, batch.exclude)
-            return Step(functional.nll(class_scores, batch.labels).mean(), class_scores)
+            query = self.encoder(batch.inputs)
+            class_scores, lowest = self.memory.read(self.encoder, query, batch.support, batch.exclude)
+            return Step(functional.nll(class_scores, batch.labels, lowest).mean(), class_scores)
 
         loss, class_scores = until_it_fits(
             compute,
@@ -131,7 +132,7 @@ class MemoryClassifier(pl.LightningModule):
             device=self.device,
         )
         size = len(batch.labels)
-        self.train_accuracy(class_scores, batch.labels)
+        self.train_accuracy(functional.answers(class_scores), batch.labels)
         absent = functional.absent_class(class_scores, batch.labels).float().mean()
         self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size)
@@ -205,10 +206,10 @@ class MemoryClassifier(pl.LightningModule):
 
     def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
         query: Tensor = self.encoder(batch.inputs)
-        class_scores = self._reading.class_scores(query)
-        metrics["accuracy"].update(class_scores, batch.labels)
+        class_scores, lowest = self._reading.read(query)
+        metrics["accuracy"].update(functional.answers(class_scores), batch.labels)
         metrics["ece"].update(functional.class_log_mass(class_scores).exp(), batch.labels)
-        metrics["nll"].update(functional.nll(class_scores, batch.labels))
+        metrics["nll"].update(functional.nll(class_scores, batch.labels, lowest))
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
         return query
 

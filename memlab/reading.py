@@ -9,6 +9,7 @@ from torch import Tensor
 from memlab import functional
 from memlab.argument_checks import check_whole_number
 from memlab.evidence import Evidence, weigh
+from memlab.functional import ClassRead
 from memlab.index import ExactIndex, Index, Places
 from memlab.stored_keys import StoredKeys
 
@@ -30,13 +31,17 @@ class ReadAll:
         return available
 
     def class_scores(self, query: Tensor, exclude: Tensor | None = None) -> Tensor:
-        """(B, C) class scores of the keys read; see `memlab.functional.class_scores`.
+        """(B, C) class scores alone, of what `read` gives."""
+        return self.read(query, exclude).class_scores
+
+    def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
+        """Read the keys.
 
         Args:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
-        return self.stored.class_scores(query, exclude)
+        return self.stored.read(query, exclude)
 
     def evidence(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> Evidence:
         """The k keys that weigh most in the read of each query.
@@ -93,13 +98,11 @@ class ReadTopK(ReadAll):
         """See `ReadAll.cells`."""
         return min(self.k, available)
 
-    def class_scores(self, query: Tensor, exclude: Tensor | None = None) -> Tensor:
-        """See `ReadAll.class_scores`. Without gradient of the choice; differentiable in queries and keys."""
+    def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
+        """See `ReadAll.read`. Without gradient of the choice; differentiable in queries and keys."""
         places = self._nearest(query, self.cells(len(self.stored)), exclude)
         scores = self.stored.scores_of(query, places)
-        return functional.class_scores_of_cells(
-            scores, self.stored.labels[places.clamp(min=0)], self.stored.num_classes
-        )
+        return functional.read_cells(scores, self.stored.labels[places.clamp(min=0)], self.stored.num_classes)
 
 
 def check_k(k: object, *, available: int) -> None:

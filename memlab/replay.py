@@ -22,6 +22,12 @@ class RandomState:
         if self._device_state is not None:
             torch.cuda.set_rng_state(self._device_state, self._device)
 
+    def is_as_kept(self) -> bool:
+        """Whether nothing has been drawn since."""
+        if not torch.equal(self._host_state, torch.get_rng_state()):
+            return False
+        return self._device_state is None or torch.equal(self._device_state, torch.cuda.get_rng_state(self._device))
+
     @contextmanager
     def again(self) -> Iterator[None]:
         """Within this context the generators start from the state kept; afterwards they are as before."""

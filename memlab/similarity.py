@@ -40,15 +40,19 @@ class Similarity(nn.Module):
         """The scale in use: a tensor with gradient if it is learned."""
         return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
 
-    def query_terms(self, query: Tensor) -> Tensor:
-        """``scale a(u)``: (B, D') from (B, D) encoded queries, in float32 or wider."""
-        with torch.autocast(query.device.type, enabled=False):
-            return self.scale * self._of_queries(_wide(query))
+    def centre(self, query: Tensor) -> Tensor | None:
+        """(D,) what to subtract from queries and keys alike, the same in all chunks of a read; None for nothing."""
+        return None
 
-    def key_terms(self, keys: Tensor) -> Tensor:
-        """``b(m)``: (M, D') from (M, D) encoded support objects, in float32 or wider."""
+    def query_terms(self, query: Tensor, centre: Tensor | None) -> Tensor:
+        """``scale a(u)``: (B, D') from (B, D) encoded queries, in float32 or wider; see `centre`."""
+        with torch.autocast(query.device.type, enabled=False):
+            return self.scale * self._of_queries(_less(_wide(query), centre))
+
+    def key_terms(self, keys: Tensor, centre: Tensor | None) -> Tensor:
+        """``b(m)``: (M, D') from (M, D) encoded support objects, in float32 or wider; see `centre`."""
         with torch.autocast(keys.device.type, enabled=False):
-            return self._of_keys(_wide(keys))
+            return self._of_keys(_less(_wide(keys), centre))
 
     metric = "inner product"
     """By what an index finds the highest scores among `search_vectors`; see `memlab.index`."""
@@ -73,7 +77,8 @@ class Similarity(nn.Module):
         Returns:
             (B, M) scores in float32, or float64 if either input is.
         """
-        query_terms, key_terms = self.query_terms(query), self.key_terms(keys)
+        centre = self.centre(query)
+        query_terms, key_terms = self.query_terms(query, centre), self.key_terms(keys, centre)
         dtype = torch.promote_types(query_terms.dtype, key_terms.dtype)
         with torch.autocast(query.device.type, enabled=False):
             return dot_scores(query_terms.to(dtype), key_terms.to(dtype))
@@ -100,16 +105,25 @@ class Cosine(Similarity):
 class Euclidean(Similarity):
     """``-scale |u - m|^2``, the score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
 
-    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``.
+    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``, of u and m less the mean of the queries. That changes no
+    distance, but in float32 the squares of embeddings far from 0 would leave nothing of the distances between them.
     """
 
     metric = "L2"
+
+    def centre(self, query: Tensor) -> Tensor:
+        """The mean of the queries, without gradient; see `Similarity.centre`."""
+        return _wide(query.detach()).mean(0)
 
     def _of_queries(self, query: Tensor) -> Tensor:
         return torch.cat([2 * query, -query.square().sum(-1, keepdim=True), -torch.ones_like(query[:, :1])], dim=-1)
 
     def _of_keys(self, keys: Tensor) -> Tensor:
         return torch.cat([keys, torch.ones_like(keys[:, :1]), keys.square().sum(-1, keepdim=True)], dim=-1)
+
+
+def _less(embeddings: Tensor, centre: Tensor | None) -> Tensor:
+    return embeddings if centre is None else embeddings - centre
 
 
 def _wide(embeddings: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def read_encoded_again(
     num_classes: int,
     query: Tensor,
     parameters: Sequence[Tensor],
-) -> Tensor:
+) -> functional.ClassRead:
     """Read a support whose keys are made when they are needed, once in each pass.
 
     Both passes see the same random numbers and the same autocast.
@@ -44,10 +44,10 @@ def read_encoded_again(
         parameters: all else that a gradient is wanted for.
 
     Returns:
-        (B, C) class scores; see `memlab.functional.class_scores`.
+        what the queries have read; see `memlab.functional.ClassRead`.
     """
-    result: Tensor = _ReadEncodedAgain.apply(score, parts, kept, again, labels, num_classes, query, *parameters)
-    return result
+    found = _ReadEncodedAgain.apply(score, parts, kept, again, labels, num_classes, query, *parameters)
+    return functional.ClassRead(*found)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Tiles:
             yield part, terms, scores.mT, spare
 
 
-def read_tiles(query_terms: Tensor, keys: Tensor, tiles: Tiles) -> Tensor:
+def read_tiles(query_terms: Tensor, keys: Tensor, tiles: Tiles) -> functional.ClassRead:
     """Read keys that are at hand, tile by tile; differentiable in query terms and keys.
 
     Args:
@@ -97,10 +97,9 @@ def read_tiles(query_terms: Tensor, keys: Tensor, tiles: Tiles) -> Tensor:
         tiles: all else about the keys.
 
     Returns:
-        (B, C) class scores; see `memlab.functional.class_scores`.
+        what the queries have read; see `memlab.functional.ClassRead`.
     """
-    result: Tensor = _ReadTiles.apply(query_terms, keys, tiles)
-    return result
+    return functional.ClassRead(*_ReadTiles.apply(query_terms, keys, tiles))
 
 
 class _ReadEncodedAgain(torch.autograd.Function):
@@ -115,7 +114,7 @@ class _ReadEncodedAgain(torch.autograd.Function):
         num_classes: int,
         query: Tensor,
         *parameters: Tensor,
-    ) -> Tensor:
+    ) -> functional.ClassRead:
         ctx.score, ctx.parts, ctx.again, ctx.labels = score, parts, again, labels
         ctx.random_state = RandomState(query.device)
         ctx.autocast = AutocastState(query.device)
@@ -133,13 +132,14 @@ class _ReadEncodedAgain(torch.autograd.Function):
             del scores
             sums = chunk if sums is None else functional.merge_class_sums(sums, chunk)
         assert sums is not None, "a support has at least one object"
-        class_scores = functional.log_class_sums(sums)
-        ctx.save_for_backward(class_scores, query, *parameters)
-        return class_scores
+        read = functional.read_of_sums(sums)
+        ctx.save_for_backward(read.class_scores, query, *parameters)
+        ctx.mark_non_differentiable(read.lowest)
+        return read
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         class_scores, query, *parameters = ctx.saved_tensors
         totals: list[Tensor | None] = [None] * (1 + len(parameters))
         for part, reader, scores in _ReadEncodedAgain.graphs(ctx, query):
@@ -171,20 +171,21 @@ class _ReadEncodedAgain(torch.autograd.Function):
 
 class _ReadTiles(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query_terms: Tensor, keys: Tensor, tiles: Tiles) -> Tensor:
+    def forward(ctx: Any, query_terms: Tensor, keys: Tensor, tiles: Tiles) -> functional.ClassRead:
         sums: functional.ClassSums | None = None
         for part, _, scores, spare in tiles.scored(query_terms, keys):
             tile = functional.class_sums(scores, tiles.labels[part], tiles.num_classes, spare=spare)
             sums = tile if sums is None else functional.merge_class_sums(sums, tile)
         assert sums is not None, "a memory has at least one object"
-        class_scores = functional.log_class_sums(sums)
+        read = functional.read_of_sums(sums)
         ctx.tiles = tiles
-        ctx.save_for_backward(class_scores, query_terms, keys)
-        return class_scores
+        ctx.save_for_backward(read.class_scores, query_terms, keys)
+        ctx.mark_non_differentiable(read.lowest)
+        return read
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         class_scores, query_terms, keys = ctx.saved_tensors
         tiles: Tiles = ctx.tiles
         of_query = torch.zeros_like(query_terms)

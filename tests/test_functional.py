@@ -75,7 +75,7 @@ class TestClassScoresOfCells:
         expected = [
             loop_class_scores([row], kinds, C)[0] for row, kinds in zip(scores.tolist(), labels.tolist(), strict=True)
         ]
-        found = functional.class_scores_of_cells(scores, labels, C)
+        found = functional.read_cells(scores, labels, C).class_scores
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-13)
 
 
@@ -86,8 +86,9 @@ class TestMerge:
         scores = random_scores(scale=scale)
         parts = [functional.class_sums(scores[:, p], LABELS[p], C) for p in (slice(0, cut), slice(cut, None))]
         for first, second in (parts, reversed(parts)):
-            merged = functional.log_class_sums(functional.merge_class_sums(first, second))
-            torch.testing.assert_close(merged, oracle(scores), rtol=1e-13, atol=1e-13)
+            merged = functional.read_of_sums(functional.merge_class_sums(first, second))
+            torch.testing.assert_close(merged.class_scores, oracle(scores), rtol=1e-13, atol=1e-13)
+            assert torch.equal(merged.lowest, scores.min(dim=1).values)
 
     def test_part_gradients_put_together_are_the_gradient_of_the_whole(self) -> None:
         scores = random_scores().requires_grad_()
@@ -99,6 +100,10 @@ class TestMerge:
             for p in (slice(0, 4), slice(4, None))
         ]
         torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+
+
+def loss_of(read: functional.ClassRead, targets: Tensor) -> Tensor:
+    return functional.nll(read.class_scores, targets, read.lowest)
 
 
 class TestLoss:
@@ -115,20 +120,43 @@ class TestLoss:
             lambda z: functional.nll(functional.class_scores(z, LABELS, C), targets), scores
         )
 
-    def test_of_an_absent_class_is_that_of_the_floor(self) -> None:
-        """The gradient is that of one more object with a constant score, which gives the class just that mass."""
-        scores, targets = random_scores().requires_grad_(), torch.tensor([3, 3, 3])
+    @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+    def test_of_an_absent_class_is_that_of_one_more_object(self, scale: float) -> None:
+        """As far as the farthest read, or as far as gives it a mass of a thousandth; constant in the gradient."""
+        scores, targets = random_scores(scale=scale).requires_grad_(), torch.tensor([3, 3, 3])
         floor = functional.ABSENT_MASS
-        one_more = scores.detach().logsumexp(1, keepdim=True) + math.log(floor / (1 - floor))
-        with_floor = torch.cat([scores, one_more], dim=1)
-        assert with_floor.softmax(1)[:, -1].tolist() == pytest.approx([floor] * 3)
-        expected = -with_floor.log_softmax(1)[:, -1]
-        found = functional.nll(functional.class_scores(scores, LABELS, C), targets)
+        of_mass = scores.detach().logsumexp(1) + math.log(floor / (1 - floor))
+        one_more = torch.minimum(of_mass, scores.detach().min(dim=1).values)
+        log_weights = torch.cat([scores, one_more[:, None]], dim=1).log_softmax(1)
+        expected = -log_weights[:, -1]
+        class_scores, lowest = functional.read(scores, LABELS, C)
+        found = functional.nll(class_scores, targets, lowest)
         torch.testing.assert_close(found, expected)
-        assert found.tolist() == pytest.approx([-math.log(floor)] * 3)
-        gradients = [torch.autograd.grad(loss.sum(), scores)[0] for loss in (found, expected)]
+        assert (found >= -math.log(floor) - 1e-12).all()
+        gradients = [torch.autograd.grad(loss.sum(), scores, retain_graph=True)[0] for loss in (found, expected)]
         torch.testing.assert_close(*gradients)
-        torch.testing.assert_close(gradients[0], (1 - floor) * scores.detach().softmax(1))
+        torch.testing.assert_close(gradients[0], log_weights[:, :-1].exp().detach())
+
+    @pytest.mark.parametrize("scale", [0.01, 1.0, 10.0, 1e3])
+    @pytest.mark.parametrize("k", [1, 2, 5])
+    def test_of_a_class_outside_the_nearest_is_never_lower_than_had_it_been_the_last_of_them(
+        self, scale: float, k: int
+    ) -> None:
+        scores = random_scores(scale=scale).sort(dim=1, descending=True).values[:, :k]
+        labels = torch.zeros(3, k, dtype=torch.int64)
+        own = torch.ones(3, dtype=torch.int64)
+        absent = loss_of(functional.read_cells(scores, labels, 2), own)
+        labels[:, -1] = 1
+        last = loss_of(functional.read_cells(scores, labels, 2), own)
+        assert (absent >= last).all()
+
+    def test_read_but_far_costs_no_more_than_not_read(self) -> None:
+        scores = torch.tensor([[10.0, -10.0]])
+        read, absent = (
+            loss_of(functional.read(scores, torch.tensor(labels), 2), torch.tensor([1])) for labels in ([0, 1], [0, 0])
+        )
+        assert read.item() == pytest.approx(20)
+        assert absent.item() == pytest.approx(20)
 
     @pytest.mark.parametrize("level", [-1e3, 0.0, 1e3])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -143,13 +171,19 @@ class TestLoss:
         assert scores.grad.ge(0).all()
         assert scores.grad.sum(dim=1).gt(0.99).all()
 
-    def test_of_a_query_with_nothing_to_read_is_finite(self) -> None:
-        scores = torch.full((1, len(LABELS)), -torch.inf, requires_grad=True)
-        loss = functional.nll(functional.class_scores(scores, LABELS, C), torch.tensor([0]))
-        loss.backward()
-        assert loss.item() == 0
+    def test_of_a_query_with_nothing_to_read_is_that_of_an_even_guess(self) -> None:
+        scores = torch.full((2, len(LABELS)), -torch.inf)
+        scores[1] = 0
+        scores.requires_grad_()
+        class_scores, lowest = functional.read(scores, LABELS, C)
+        loss = functional.nll(class_scores, torch.tensor([0, 0]), lowest)
+        loss.sum().backward()
+        assert loss[0].item() == pytest.approx(math.log(C))
         assert scores.grad is not None
-        assert scores.grad.eq(0).all()
+        assert scores.grad[0].eq(0).all()
+        assert scores.grad.isfinite().all()
+        assert functional.class_log_mass(class_scores)[0].exp().tolist() == pytest.approx([1 / C] * C)
+        assert functional.answers(class_scores).tolist() == [-1, 2]
 
 
 def test_exclude_rows_hides_the_object_with_the_id_and_no_other() -> None:

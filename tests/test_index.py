@@ -20,6 +20,7 @@ INDEXES: dict[str, Callable[[], Index]] = {
     "ivf": lambda: IVFIndex(lists=6, probes=6),
     "hnsw": lambda: HNSWIndex(links=16, candidates=200),
 }
+CPU = torch.device("cpu")
 METRIC = pytest.mark.parametrize("metric", METRICS)
 
 
@@ -70,6 +71,30 @@ class TestContract:
     @pytest.mark.parametrize("k", [1, 4, 59])
     def test_finds_the_nearest_nearest_first(self, empty: Index, metric: str, k: int) -> None:
         self.check(*self.built(empty, metric), metric, k)
+
+    def test_vectors_far_from_the_origin_lose_nothing_of_their_distances(self, empty: Index, metric: str) -> None:
+        """In float32 the squares of vectors at 1,000 are known to a tenth, and their distances are about 1."""
+        if metric != "L2":
+            pytest.skip("inner products do depend on the origin")
+        vectors, queries = (1000 + random(size, D, seed=seed) for size, seed in ((N, 0), (B, 9)))
+        empty.build(vectors, metric=metric)
+        empty.update(torch.arange(3), vectors[:3])
+        expected = definition(dict(enumerate(vectors.double())), queries.double(), 4, metric, [-1] * B)
+        assert empty.search(queries, 4).tolist() == expected
+
+    @pytest.mark.parametrize("other", INDEXES)
+    def test_is_restored_from_the_state_of_any_index(self, empty: Index, metric: str, other: str) -> None:
+        if other != "exact":
+            pytest.importorskip("faiss")
+        first = INDEXES[other]()
+        vectors = random(N, D, seed=0)
+        first.build(vectors, metric=metric)
+        first.update(torch.tensor([4, 5]), 2 * vectors[:2])
+        first.remove(torch.tensor([3, 17]))
+        empty.restore({name: value.clone() for name, value in first.state().items()}, metric=metric, device=CPU)
+        there = dict(enumerate(vectors)) | {4: 2 * vectors[0], 5: 2 * vectors[1]}
+        del there[3], there[17]
+        self.check(empty, there, metric)
 
     @pytest.mark.parametrize("k", [1, 4, 20])
     def test_never_gives_a_query_its_own_place(self, empty: Index, metric: str, k: int) -> None:
@@ -162,10 +187,22 @@ class TestIVF:
         index.build(5 + random(100, D, seed=1), metric=metric)
         assert torch.equal(index.state()["centroids"], centroids)
         restored = IVFIndex(lists="auto", probes=2)
-        restored.restore({"centroids": centroids})
+        restored.restore(index.state(), metric=metric, device=CPU)
         restored.build(5 + random(100, D, seed=1), metric=metric)
         queries = random(30, D, seed=2)
         assert torch.equal(restored.search(queries, 5), index.search(queries, 5))
+
+    def test_a_query_that_would_find_nothing_is_searched_among_all(self) -> None:
+        vectors = torch.cat([torch.full((20, 2), 10.0), torch.full((20, 2), -10.0)]) + 0.1 * random(40, 2, seed=0)
+        index = IVFIndex(lists=2, probes=1)
+        index.build(vectors, metric="L2")
+        index.remove(torch.arange(1, 20))
+        queries = torch.tensor([[10.0, 10.0], [10.0, 10.0], [-10.0, -10.0]])
+        found = index.search(queries, 3, exclude=torch.tensor([-1, 0, -1]))
+        assert found[0].tolist() == [0, -1, -1]  # what its list has
+        distances = (vectors - queries[1]).square().sum(1)
+        assert found[1].tolist() == (20 + distances[20:].argsort()[:3]).tolist()  # its list has nothing but its own
+        assert (found[2] >= 20).all()
 
     def test_searches_as_many_lists_as_told(self) -> None:
         vectors = torch.cat([torch.tensor([[10.0, 0.0]]).repeat(20, 1), torch.tensor([[0.0, 10.0]]).repeat(20, 1)])

@@ -28,6 +28,19 @@ def test_is_the_scale_times_the_definition(kind: type[Similarity], learn_scale: 
     torch.testing.assert_close(similarity(query, keys), 2.5 * definition(kind, query, keys), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e3, -1e4])
+def test_distances_of_far_embeddings_are_those_of_near_ones(offset: float) -> None:
+    """At 1,000 the squares of 64 coordinates are 6e7, of which float32 knows no more than 4."""
+    generator = torch.Generator().manual_seed(0)
+    query, keys = (torch.randn(n, 64, generator=generator) + offset for n in (5, 7))
+    keys[:5] = query  # distance 0
+    found = Euclidean()(query, keys)
+    exact = definition(Euclidean, query.double(), keys.double()).float()
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-4)
+    parts = torch.cat([Euclidean()(query, part) for part in keys.split(3)], dim=1)
+    torch.testing.assert_close(parts, found, rtol=1e-6, atol=1e-4)
+
+
 def test_cosine_of_a_vector_of_length_zero_is_zero() -> None:
     assert Cosine()(torch.zeros(1, 5), torch.randn(2, 5)).tolist() == [[0.0, 0.0]]
 

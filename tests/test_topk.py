@@ -5,6 +5,7 @@ That it is full at K = M is in test_memory.py, with the other modes.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from memlab import functional
 from memlab.encoders import MLP
@@ -29,6 +31,13 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
 }
 EXCLUDE = torch.tensor([3, -1, 22, 0, 7, 7])
+RANDOM_LAYERS: dict[str, Callable[[], nn.Module]] = {
+    "none": nn.Identity,
+    "dropout": lambda: nn.Dropout(0.5),
+    "alpha dropout": lambda: nn.AlphaDropout(0.2),
+    "stochastic depth": lambda: StochasticDepth(0.5, "batch"),
+    "batch norm": lambda: nn.BatchNorm1d(8),
+}
 
 
 def topk(similarity: Similarity | None = None, **words: Any) -> TopKMemory:
@@ -155,6 +164,23 @@ class TestStoredKeys:
         assert torch.equal(memory.index.vectors[~read], before[~read])
         assert told["unique_cells"] == len(nearest)
 
+    @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
+    def test_a_share_of_what_steps_encode_goes_into_refreshing_in_turn(self, share: float) -> None:
+        support, encoder = random_support(M, num_classes=C), Counting()
+        memory = topk(refresh_every=None, refresh_share=share)
+        trained = 0.0
+        for _ in range(30):
+            trained += 3 * (float(step(memory, encoder, support)["unique_cells"]) + B)
+        first, *again = encoder.in_evaluation()
+        last = 3 * (M + B) * share / (1 - share)  # at most: what the last step has paid for is still due
+        assert first == M
+        assert sum(again) <= share / (1 - share) * trained + 1e-9
+        assert sum(again) >= min(share / (1 - share) * trained - last - 1, 29 * M)
+        turns = sum(again) // M
+        if turns:
+            assert memory._stored is not None
+            assert (memory._stored.step - memory._stored.encoded_at).max() <= -(-30 // turns) + 1
+
     def test_ages_are_steps_since_a_key_was_encoded(self) -> None:
         support, encoder = random_support(M, num_classes=C), Counting()
         memory = topk(refresh_every=4)
@@ -165,6 +191,28 @@ class TestStoredKeys:
         assert float(told[2]["key_age_mean"]) == pytest.approx(2 - float(told[1]["unique_cells"]) / M)
         assert unread > 0
         assert all(0 < float(each["refresh_share"]) < 1 for each in told)
+
+    @pytest.mark.filterwarnings("ignore:.*BatchNorm.*")
+    @pytest.mark.parametrize("layer", RANDOM_LAYERS)
+    @pytest.mark.parametrize("chunk_size", [7, 100])
+    def test_are_those_of_evaluation_whatever_layers_do_in_training(self, layer: str, chunk_size: int) -> None:
+        """With a frozen encoder no key is ever stale, so that the search finds what it would among fresh keys."""
+        support = random_support(M, num_classes=C)
+        encoder = nn.Sequential(nn.Linear(6, 8), RANDOM_LAYERS[layer](), nn.Linear(8, 3)).double()
+        memory = topk(refresh_every=100, chunk_size=chunk_size)
+        for number in range(5):
+            torch.manual_seed(number)
+            memory(encoder, encoder(queries()), support, EXCLUDE)
+            memory.after_step()
+        encoder.eval()
+        with torch.no_grad():
+            keys, query = encoder(support.inputs()), encoder(queries())
+        # BatchNorm's statistics move with what is encoded in training: its keys are of the time of the last refresh
+        if layer != "batch norm":
+            torch.testing.assert_close(memory.index.vectors, keys, rtol=1e-12, atol=1e-12)
+            assert memory.recall(query, keys) == 1
+        assert memory._stored is not None
+        assert memory._stored.encoded_at.eq(0).all() != (layer == "none")
 
     def test_keys_of_augmented_objects_are_not_stored(self) -> None:
         support = replace(random_support(M, num_classes=C), augmentation=lambda x: x + 100)
@@ -182,7 +230,7 @@ class TestStoredKeys:
         memory = topk(refresh_every=1)
         query = encoder(queries())
         state = torch.get_rng_state()
-        memory._refresh(encoder, support)
+        memory._bring_up_to_date(encoder, support)
         assert torch.equal(torch.get_rng_state(), state)
         assert [layer.training for layer in encoder.trunk.children()] == [True, False, True, True]
         encoder.eval()
@@ -221,7 +269,11 @@ class TestStoredKeys:
 
 
 @pytest.mark.parametrize("make", [ExactIndex, lambda: IVFIndex(lists="auto", probes=2)])
-@pytest.mark.parametrize("policy", [{"refresh_every": 4}, {"refresh_every": None, "max_age": 3}], ids=str)
+@pytest.mark.parametrize(
+    "policy",
+    [{"refresh_every": 4}, {"refresh_every": None, "max_age": 3}, {"refresh_every": None, "refresh_share": 0.1}],
+    ids=str,
+)
 @pytest.mark.parametrize("at", [1, 4, 5])
 def test_goes_on_from_its_state_as_if_never_interrupted(
     make: Callable[[], Index], policy: dict[str, Any], at: int
@@ -232,9 +284,7 @@ def test_goes_on_from_its_state_as_if_never_interrupted(
     results, ages = [], []
     for number in range(9):
         if number == at:
-            state = {
-                name: value.clone() if isinstance(value, Tensor) else value for name, value in memory.state().items()
-            }
+            state = copy.deepcopy(memory.state())
             weights = {name: value.clone() for name, value in encoder.state_dict().items()}
         told = step(memory, encoder, support)
         if number >= at:
@@ -250,6 +300,24 @@ def test_goes_on_from_its_state_as_if_never_interrupted(
         ages.append(torch.as_tensor(told["key_age_mean"]))
     results.append([*encoder.parameters(), memory.index.vectors, *ages])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("similarity", [Dot, Euclidean])
+def test_goes_on_with_another_index(similarity: Callable[[], Similarity]) -> None:
+    pytest.importorskip("faiss")
+    kinds: list[Callable[[], Index]] = [ExactIndex, lambda: IVFIndex(lists=4, probes=4)]
+    for before, after in (kinds, kinds[::-1]):
+        support, encoder = random_support(M, num_classes=C), Counting()
+        memory = topk(similarity(), index=before(), refresh_every=100)
+        for _ in range(3):
+            step(memory, encoder, support)
+        other = topk(similarity(), index=after(), refresh_every=100)
+        other.restore(copy.deepcopy(memory.state()))
+        results = [each(encoder, encoder(queries()), support) for each in (memory, other)]
+        assert torch.equal(*results)
+        assert encoder.in_evaluation() == [M]
+        told = [each.after_step() for each in (memory, other)]
+        assert told[0]["key_age_mean"] == told[1]["key_age_mean"]
 
 
 def test_a_state_of_other_objects_is_not_used() -> None:
@@ -294,8 +362,13 @@ def test_nothing_but_its_own_row_to_read_is_told_as_nothing_read() -> None:
         ({"chunk_size": "auto"}, "chunk_size=auto: must be a whole number"),
         ({"refresh_every": 0}, "refresh_every=0: must be a whole number"),
         ({"refresh_every": None, "max_age": 0}, "max_age=0: must be a whole number"),
-        ({"refresh_every": None}, r"refresh_every=None: must be given, or max_age \(it is None\), one of the two"),
-        ({"max_age": 3}, r"refresh_every=1: must be given, or max_age \(it is 3\), one of the two"),
+        ({"refresh_every": None, "refresh_share": 1}, "refresh_share=1: must be a number above 0 and below 1"),
+        (
+            {"refresh_every": None},
+            "refresh_share=None: with refresh_every=None, max_age=None; exactly one of the three",
+        ),
+        ({"max_age": 3}, "refresh_every=1: with refresh_share=None, max_age=3; exactly one of the three"),
+        ({"refresh_share": 0.2}, "refresh_share=0.2: with refresh_every=1, max_age=None; exactly one of the three"),
     ],
 )
 def test_refuses_bad_settings(words: dict[str, Any], message: str) -> None:

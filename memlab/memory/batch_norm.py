@@ -20,6 +20,11 @@ def warn_of_batch_norm(encoder: nn.Module, *, mode: str) -> None:
         )
 
 
+def has_batch_norm(encoder: nn.Module) -> bool:
+    """Whether some layer looks across the objects encoded together."""
+    return bool(_batch_norms(encoder))
+
+
 @contextmanager
 def running_statistics_restored(encoder: nn.Module) -> Iterator[None]:
     """Within this context chunks that were seen before are seen again; afterwards BatchNorm does not know."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memlab.argument_checks import check_number, check_whole_number
+from memlab.functional import ClassRead
 from memlab.machine import seconds
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.full import FullMemory
@@ -57,14 +58,14 @@ class ChunkedMemory(FullMemory):
         self._kept_at_most: int | None = None
         self._knows_encoder = False
 
-    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
-        """Read the support; see `FullMemory.forward`."""
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Read the support; see `FullMemory.read`."""
         parameters = [p for module in (encoder, self.similarity) for p in module.parameters() if p.requires_grad]
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="chunked")
 
-        def read(query: Tensor, parts: list[slice], kept: int) -> Tensor:
+        def read(query: Tensor, parts: list[slice], kept: int) -> ClassRead:
             return read_encoded_again(
                 lambda reader, part: self.score(encoder, reader, support, part, exclude),
                 parts=parts,
@@ -80,7 +81,7 @@ class ChunkedMemory(FullMemory):
             with RandomState(query.device).again(), running_statistics_restored(encoder):
                 reader = query.detach().requires_grad_(torch.is_grad_enabled())
                 self.chunk_size = _good_chunk_size(
-                    lambda size: read(reader, [slice(size)], 0), [reader, *parameters], len(support)
+                    lambda size: read(reader, [slice(size)], 0).class_scores, [reader, *parameters], len(support)
                 )
         return read(query, self.parts(support), self._kept_chunks(encoder, query, support, exclude))
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from memlab.functional import ClassRead, lowest_scores
 from memlab.index import Places
 from memlab.memory.full import FullMemory
 from memlab.out_of_memory import OutOfMemoryError
@@ -40,10 +41,10 @@ class LinearMemory(FullMemory):
         bound = 1 / math.sqrt(embedding_size)
         self.class_keys = nn.Parameter(torch.empty(num_classes, embedding_size).uniform_(-bound, bound))
 
-    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
-        """Score the classes; the support is left alone. See `FullMemory.forward`."""
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Score the classes; the support is left alone. See `FullMemory.read`."""
         scores: Tensor = self.similarity(query, self.class_keys)
-        return scores
+        return ClassRead(scores, lowest_scores(scores))
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -70,8 +71,12 @@ class PrototypeMemory(FullMemory):
         similarity: scores class means for queries.
     """
 
-    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
-        """Score the class means; see `FullMemory.forward`."""
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Score the class means; see `FullMemory.read`."""
+        scores = self._class_scores(encoder, query, support, exclude)
+        return ClassRead(scores, lowest_scores(scores))
+
+    def _class_scores(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> Tensor:
         keys = encoder(support.inputs())
         keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
         sums, counts = _sums_by_class(keys, support.labels, support.num_classes)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from memlab import functional
+from memlab.functional import ClassRead
 from memlab.out_of_memory import OutOfMemoryError
 from memlab.similarity import Similarity
 from memlab.stored_keys import StoredKeys
@@ -36,6 +37,10 @@ class FullMemory(nn.Module):
         """
 
     def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
+        """(B, C) class scores alone, of what `read` gives."""
+        return self.read(encoder, query, support, exclude).class_scores
+
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the support.
 
         Args:
@@ -45,10 +50,10 @@ class FullMemory(nn.Module):
             exclude: (B,) id of the object that each query must not read, or None to read all.
 
         Returns:
-            (B, C) class scores in float32 or wider; see `memlab.functional.class_scores`.
+            class scores and lowest scores in float32 or wider; see `memlab.functional.ClassRead`.
         """
         scores = self.score(encoder, query, support, slice(None), exclude)
-        return functional.class_scores(scores, support.labels, support.num_classes)
+        return functional.read(scores, support.labels, support.num_classes)
 
     needs_whole_support = False
     """Whether it reads the whole training set and nothing less."""

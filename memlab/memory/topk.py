@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from memlab.argument_checks import check_whole_number
-from memlab.index import ExactIndex, Index, Places
+from memlab.functional import ClassRead
+from memlab.index import ExactIndex, Index
 from memlab.machine import seconds
-from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
+from memlab.memory.batch_norm import has_batch_norm, running_statistics_restored, warn_of_batch_norm
 from memlab.memory.chunked import halved
 from memlab.memory.full import FullMemory
+from memlab.memory.stored_cells import Refresh, StoredCells
+from memlab.replay import RandomState
 from memlab.similarity import Similarity
+from memlab.stored_keys import encoded_as_it_is
 from memlab.support import Support
 from memlab.two_pass import read_encoded_again
-
-log = logging.getLogger(__name__)
 
 
 class TopKMemory(FullMemory):
@@ -35,25 +34,28 @@ class TopKMemory(FullMemory):
 
     With K = M that is `FullMemory`. More cells than a chunk are read in two passes, as `ChunkedMemory` does.
 
-    Stored keys are only searched, never read. They drift as the encoder learns, and are brought up to date in two ways.
-    `after_step` stores those encoded in the step, at no cost, unless they are of augmented objects: a key of another
-    picture would be found in place of the object's own. And all are encoded again every ``refresh_every`` steps, or one
-    slice of them each step so that none is older than ``max_age`` steps; as in evaluation, without dropout.
+    Stored keys are only searched, never read, and are all made as in evaluation. They drift as the encoder learns, and
+    are brought up to date in two ways. `after_step` stores those encoded in the step, at no cost, if they are what
+    evaluation would give: not of augmented objects, nothing drawn at random on the way (dropout), no BatchNorm. And
+    a share of each step goes into encoding others again, in turn (`memlab.memory.stored_cells.Refresh`). An encoder
+    with dropout has the second way alone, because to encode the cells that were read once more would cost as much as
+    refreshing as many others, which are older.
 
-    A step costs about ``3 U + M / R`` encodings forward (U unique cells, at most B K; R steps between refreshes) and a
-    search, where full costs ``3 M``.
+    A step costs about ``3 (U + B)`` encodings forward (U unique cells, at most B K), what the refresh adds to it, and a
+    search, where full costs ``3 (M + B)``.
 
     Args:
         similarity: scores keys for queries.
         k: K, cells that a query reads.
         index: finds the nearest stored keys.
         chunk_size: objects encoded at a time, cells and refreshed keys alike.
-        refresh_every: R, training steps between two refreshes of all keys; None with ``max_age``.
-        max_age: largest age of a key in training steps; None with ``refresh_every``.
+        refresh_share: share of a step's encoding that goes into refreshing stored keys, between 0 and 1; or None, and
+        refresh_every: training steps between two refreshes of all keys; or None, and
+        max_age: largest age of a key in training steps, a slice being refreshed at every step; or None.
 
     Raises:
-        ValueError: for a number that is not whole or below 1, if not exactly one of ``refresh_every`` and ``max_age``
-            is given, or for an index that does not take updates.
+        ValueError: for a number out of range, if not exactly one of the three rules of refreshing is given, or for an
+            index that does not take updates.
     """
 
     needs_whole_support = True
@@ -65,60 +67,55 @@ class TopKMemory(FullMemory):
         k: int,
         index: Index,
         chunk_size: int,
+        refresh_share: float | None = None,
         refresh_every: int | None = None,
         max_age: int | None = None,
     ) -> None:
         super().__init__(similarity=similarity)
         self.k = check_whole_number("k", k)
         self.chunk_size = check_whole_number("chunk_size", chunk_size)
-        if (refresh_every is None) == (max_age is None):
-            raise ValueError(
-                f"refresh_every={refresh_every}: must be given, or max_age (it is {max_age}), one of the two and null"
-                " for the other"
-            )
-        if refresh_every is not None:
-            check_whole_number("refresh_every", refresh_every)
-        if max_age is not None:
-            check_whole_number("max_age", max_age)
+        self._refresh = Refresh(share=refresh_share, every=refresh_every, max_age=max_age)
         if not index.takes_updates:
             raise ValueError(
                 f"index={type(index).__name__}: must be exact or ivf in training, where keys change at every step; in"
                 " this index a change costs several insertions and makes the search worse"
             )
         self.index = index
-        self._refresh_every = refresh_every
-        self._max_age = max_age
-        self._stored: _StoredCells | None = None
+        self._stored: StoredCells | None = None
         self._interrupted: dict[str, Any] = {}
-        self._read_now: tuple[Tensor, Tensor | None] | None = None
+        self._read_now: _ReadNow | None = None
         self._step_began: float | None = None
         self._seconds = {"refresh": 0.0, "step": 0.0}
         self._knows_encoder = False
 
-    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
-        """Read the K nearest cells; see `FullMemory.forward`.
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Read the K nearest cells; see `FullMemory.read`.
 
         The first read of a support, and the first after it has changed, encodes and stores all of it. Computed a second
         time before `after_step`, a step searches the same stored keys.
         """
         if self._step_began is None:
             self._step_began = time.perf_counter()
-        self._seconds["refresh"] += seconds(lambda: self._refresh(encoder, support), query.device)
+        if not self._knows_encoder:
+            self._knows_encoder = True
+            warn_of_batch_norm(encoder, mode="topk")
+        self._seconds["refresh"] += seconds(lambda: self._bring_up_to_date(encoder, support), query.device)
         assert self._stored is not None
         own = None if exclude is None else self._stored.places.of(exclude)
         found = self.index.search(self.similarity.search_vectors(query), self.k, exclude=own)
         cells, reads = _unique_cells(found)
         read_support = support.of(cells)
         parts = [slice(start, start + self.chunk_size) for start in range(0, len(cells), self.chunk_size)]
-        keys: dict[int, Tensor] = {}
+        vectors: dict[int, Tensor] = {}
 
         def score(reader: Tensor, part: slice) -> Tensor:
             encoded = encoder(read_support.inputs(part))
-            keys[part.start] = self.similarity.search_vectors(encoded.detach())
+            vectors[part.start] = self.similarity.search_vectors(encoded.detach())
             scores: Tensor = self.similarity(reader, encoded)
             return scores.masked_fill(~reads[:, part], -torch.inf)
 
-        class_scores = read_encoded_again(
+        random_state = RandomState(query.device)
+        read = read_encoded_again(
             score,
             parts=parts,
             kept=1 if len(parts) == 1 and torch.is_grad_enabled() else 0,
@@ -128,8 +125,9 @@ class TopKMemory(FullMemory):
             query=query,
             parameters=[p for module in (encoder, self.similarity) for p in module.parameters() if p.requires_grad],
         )
-        self._read_now = cells, torch.cat(list(keys.values())) if support.augmentation is None else None
-        return class_scores
+        as_in_evaluation = support.augmentation is None and random_state.is_as_kept() and not has_batch_norm(encoder)
+        self._read_now = _ReadNow(cells, torch.cat(list(vectors.values())) if as_in_evaluation else None, len(query))
+        return read
 
     def after_step(self) -> dict[str, Tensor | float]:
         """Store the keys encoded in the step that is over; see `FullMemory.after_step`.
@@ -141,13 +139,11 @@ class TopKMemory(FullMemory):
         assert self._stored is not None, "a step begins with a read"
         assert self._read_now is not None
         assert self._step_began is not None
-        cells, keys = self._read_now
-        stored = self._stored
-        ages = (stored.step - stored.encoded_at).float()
-        if keys is not None:
-            self.index.update(cells, keys)
-            stored.encoded_at[cells] = stored.step
-        stored.step += 1
+        cells, vectors, queries = self._read_now
+        ages = (self._stored.step - self._stored.encoded_at).float()
+        if vectors is not None:
+            self._stored.write(cells, vectors)
+        self._stored.end_step(self._refresh, cells=len(cells), queries=queries)
         self._seconds["step"] += time.perf_counter() - self._step_began
         self._read_now = self._step_began = None
         return {
@@ -191,16 +187,7 @@ class TopKMemory(FullMemory):
 
     def state(self) -> dict[str, Any]:
         """The stored keys with their ages, and what the index cannot find again; see `FullMemory.state`."""
-        if self._stored is None:
-            return self._interrupted
-        return {
-            "vectors": self.index.vectors,
-            "ids": self._stored.ids,
-            "encoded_at": self._stored.encoded_at,
-            "step": self._stored.step,
-            "refreshed_at": self._stored.refreshed_at,
-            "index": self.index.state(),
-        }
+        return self._interrupted if self._stored is None else self._stored.state()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state` when the same support is read; another is stored anew. See `FullMemory.restore`."""
@@ -208,78 +195,33 @@ class TopKMemory(FullMemory):
         self._stored = None
 
     @torch.no_grad()
-    def _refresh(self, encoder: nn.Module, support: Support) -> None:
-        """Encode again what is due at this step, unless it was done in an earlier attempt at the step."""
-        if not self._knows_encoder:
-            self._knows_encoder = True
-            warn_of_batch_norm(encoder, mode="topk")
-        if not self._holds(support):
-            self._store(encoder, support)
-        stored = self._stored
-        assert stored is not None
-        if stored.refreshed_at == stored.step:
-            return
-        if self._refresh_every is not None:
-            if stored.step % self._refresh_every:
-                return
-            self.index.build(self._encode(encoder, support, slice(0, len(support))), metric=self.similarity.metric)
-            stored.encoded_at.fill_(stored.step)
-        else:
-            assert self._max_age is not None
-            size = -(-len(support) // self._max_age)
-            first = stored.step % self._max_age * size
-            if first < len(support):
-                part = slice(first, min(first + size, len(support)))
-                places = torch.arange(part.start, part.stop, device=stored.ids.device)
-                self.index.update(places, self._encode(encoder, support, part))
-                stored.encoded_at[part] = stored.step
-        stored.refreshed_at = stored.step
+    def _bring_up_to_date(self, encoder: nn.Module, support: Support) -> None:
+        """Store a support that is new, as it was at an interruption or encoded anew; refresh what is due."""
 
-    def _holds(self, support: Support) -> bool:
-        """Whether the keys stored are of this support; the same rows object is not compared again."""
-        if self._stored is not None and self._stored.rows is support.rows:
-            return True
-        if self._stored is not None and torch.equal(self._stored.ids, support.ids):
-            self._stored.rows = support.rows
-            return True
-        return False
+        def encode(part: slice) -> Tensor:
+            keys = encoded_as_it_is(encoder, support, part, batch_size=self.chunk_size)
+            return torch.cat([self.similarity.search_vectors(batch) for batch in keys])
 
-    def _store(self, encoder: nn.Module, support: Support) -> None:
-        """Take a support for what is stored from now on: as it was at the interruption, or encoded anew."""
-        state, self._interrupted = self._interrupted, {}
-        self._stored = _StoredCells(support)
-        if state and torch.equal(state["ids"].to(support.ids.device), support.ids):
-            self._stored.encoded_at = state["encoded_at"].to(support.ids.device)
-            self._stored.step, self._stored.refreshed_at = state["step"], state["refreshed_at"]
-            self.index.restore(state["index"])
-            vectors = state["vectors"].to(support.ids.device)
-        else:
-            vectors = self._encode(encoder, support, slice(0, len(support)))
-        self.index.build(vectors, metric=self.similarity.metric)
-
-    def _encode(self, encoder: nn.Module, support: Support, part: slice) -> Tensor:
-        """(m, D) search vectors of a part of the support as it is, by the encoder as in evaluation."""
-        starts = range(part.start, part.stop, self.chunk_size)
-        chunks = [slice(start, min(start + self.chunk_size, part.stop)) for start in starts]
-        with _in_evaluation(encoder):
-            return torch.cat(
-                [self.similarity.search_vectors(encoder(support.inputs_as_they_are(chunk))) for chunk in chunks]
-            )
+        if self._stored is None or not self._stored.holds(support):
+            state = self._interrupted
+            stored = StoredCells(support=support, index=self.index, metric=self.similarity.metric)
+            if state and torch.equal(state["ids"].to(support.ids.device), support.ids):
+                stored.restore(state)
+            else:
+                stored.store(encode)
+            self._stored, self._interrupted = stored, {}
+        self._stored.refresh(encode, self._refresh)
 
 
-class _StoredCells:
-    """Whose keys an index holds, and how old they are."""
+class _ReadNow(NamedTuple):
+    """What a step has read, until it is over."""
 
-    def __init__(self, support: Support) -> None:
-        self.rows = support.rows
-        self.ids = support.ids
-        self.places = Places(support.ids)
-        self.encoded_at = torch.zeros(len(support), dtype=torch.int64, device=support.ids.device)
-        """(M,) the step at which each key was encoded."""
-        self.step = 0
-        """Training steps since the support was first stored."""
-        self.refreshed_at = 0
-        """The last step at which a refresh was due and done."""
+    cells: Tensor
+    """(U,) places."""
+    vectors: Tensor | None
+    """(U, D) their search vectors, if they are as evaluation would make them."""
+    queries: int
+    """B."""
 
 
 def _unique_cells(found: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,15 +239,3 @@ def _unique_cells(found: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(cells), torch.zeros(len(found), 1, dtype=torch.bool, device=found.device)
     reads = torch.zeros(len(found), len(cells), dtype=torch.bool, device=found.device).scatter_(1, number, True)
     return cells[missing:], reads[:, missing:]
-
-
-@contextmanager
-def _in_evaluation(encoder: nn.Module) -> Iterator[None]:
-    """Within this context all layers are as in evaluation; afterwards each is as it was."""
-    before = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
