@@ -71,8 +71,9 @@ class MemoryClassifier(pl.LightningModule):
         reading: reads the whole training set in evaluation.
         class_names: name of each class, by class id.
         optimizer: makes the optimizer from the parameters.
-        scheduler: Lightning's configuration of a learning-rate scheduler (``interval``, ``monitor``, ...) whose
-            ``scheduler`` makes it from the optimizer.
+        scheduler: learning rate over the training: its ``factor`` as a function of progress (`memlab.schedules`), or
+            Lightning's configuration of a scheduler (``interval``, ``monitor``, ...) whose ``scheduler`` makes it from
+            the optimizer.
         evidence_k: support objects that `predict_step` gives for each query.
         compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
 
@@ -233,9 +234,15 @@ class MemoryClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and its learning-rate schedule."""
-        optimizer = self._make_optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
-        scheduler: LRScheduler = self._scheduler["scheduler"](optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {**self._scheduler, "scheduler": scheduler}}
+        optimizer = self._make_optimizer(parameter_groups(self))
+        if "factor" in self._scheduler:
+            factor, steps = self._scheduler["factor"], self.trainer.estimated_stepping_batches
+            scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {**self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the memory has stored, and what `memlab.checkpoints` needs to tell whether a checkpoint fits.
@@ -248,6 +255,22 @@ class MemoryClassifier(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Have the memory go on with what was stored."""
         self.memory.restore(checkpoint.get("memory", {}))
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """The parameters to be trained, with weight decay for weights of layers alone.
+
+    Weights are matrices or larger. Biases, factors of normalisations and the logarithm of a scale are vectors or
+    numbers that have no reason to be near 0.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.dim() >= 2]
+    others = [parameter for parameter in trained if parameter.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"name": "weights", "params": weights},
+        {"name": "others", "params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def _evaluation_metrics(num_classes: int, stage: str) -> MetricCollection:

@@ -1,22 +1,41 @@
-"""Learning rate by epoch as a factor of the first one, for `torch.optim.lr_scheduler.LambdaLR`.
+"""Learning rate as a factor of the first one, by progress: the share of all training steps that are done.
 
-A function of the epoch alone: torch's own ``CosineAnnealingLR`` steps from the rate before, so that a run which goes on
-from a checkpoint for more epochs than first planned would stay at 0 or climb again.
+Functions of the progress alone: torch's own ``CosineAnnealingLR`` steps from the rate before, so that a run which goes
+on from a checkpoint for longer than first planned would stay at 0 or climb again. By steps and not by epochs, so that
+a run of one epoch is annealed as a run of many.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
-def cosine(epoch: int, *, epochs: int) -> float:
-    """``(1 + cos(pi epoch / epochs)) / 2``: from 1 at the start down to 0 after the last epoch.
+def cosine(progress: float, *, warmup: float) -> float:
+    """``(1 + cos(pi p)) / 2``: from 1 down to 0 at the end, after a linear warm-up (Loshchilov and Hutter 2017, eq. 5).
 
     Args:
-        epoch: epochs done.
-        epochs: epochs in all.
+        progress: p, steps done over all steps.
+        warmup: share of the steps in which the rate rises to what it would be without warm-up; 0 for none.
 
-    >>> [round(cosine(epoch, epochs=4), 3) for epoch in range(5)]
+    >>> [round(cosine(step / 4, warmup=0), 3) for step in range(5)]
     [1.0, 0.854, 0.5, 0.146, 0.0]
+    >>> [round(cosine(step / 8, warmup=0.25), 3) for step in range(3)]
+    [0.0, 0.481, 0.854]
     """
-    return (1 + math.cos(math.pi * min(epoch / epochs, 1))) / 2
+    annealed = (1 + math.cos(math.pi * min(progress, 1))) / 2
+    return annealed * min(progress / warmup, 1) if warmup else annealed
+
+
+def drops(progress: float, *, at: Sequence[float], gamma: float) -> float:
+    """``gamma^n`` after n of the drops.
+
+    Args:
+        progress: steps done over all steps.
+        at: shares of the steps after which the rate drops.
+        gamma: by what it is multiplied there.
+
+    >>> [drops(step / 4, at=[0.5, 0.75], gamma=0.1) for step in range(5)]
+    [1.0, 1.0, 0.1, 0.010000000000000002, 0.010000000000000002]
+    """
+    return gamma ** sum(progress >= share for share in at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,29 @@ def test_reading_stored_keys_is_reading_the_support() -> None:
     found = keys.class_scores(queries())
     torch.testing.assert_close(found, FullMemory(similarity=Dot())(encoder, queries(), support))
     assert not found.requires_grad
+
+
+def test_a_memory_is_stored_of_objects_as_they_are_by_the_encoder_as_in_evaluation() -> None:
+    encoder = nn.Sequential(nn.Linear(6, 4), nn.Dropout(0.5)).double()
+    support = replace(random_support(N, num_classes=C), augmentation=lambda x: x + 100)
+    keys = StoredKeys.encode(encoder=encoder, similarity=Dot(), support=support, batch_size=7).keys
+    assert encoder.training
+    with torch.no_grad():
+        torch.testing.assert_close(keys, encoder[0](support.store.inputs), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("reading", [ReadAll(), ReadTopK(k=2, index=ExactIndex())], ids=["all", "topk"])
+def test_a_query_that_has_read_nothing_has_an_even_mass_and_no_evidence(reading: ReadAll) -> None:
+    one = StoredKeys(torch.ones(1, 4).double(), torch.tensor([2]), torch.tensor([7]), C, Dot())
+    reading.open(one)
+    exclude = torch.tensor([7, -1])
+    class_scores, lowest = reading.read(queries()[:2], exclude)
+    assert functional.class_log_mass(class_scores)[0].exp().tolist() == pytest.approx([1 / C] * C)
+    assert functional.answers(class_scores).tolist() == [-1, 2]
+    assert lowest[0] == torch.inf
+    evidence = reading.evidence(queries()[:2], k=1, exclude=exclude)
+    assert evidence.weights.tolist() == [[0.0], [1.0]]
+    assert evidence.ids.tolist() == [[-1], [7]]
 
 
 def opened(reading: ReadAll, stored: StoredKeys) -> ReadAll:

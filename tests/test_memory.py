@@ -115,6 +115,19 @@ class TestContract:
         found = case.class_scores(torch.tensor(exclude))
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
+    @pytest.mark.parametrize("exclude", [None, [3, -1, 22, 0, 7]])
+    def test_the_lowest_score_is_that_of_the_farthest_object_read(
+        self, mode: str, similarity: str, exclude: list[int] | None
+    ) -> None:
+        case = Case(mode, similarity)
+        query, own = case.encoder(case.queries), None if exclude is None else torch.tensor(exclude)
+        scores = case.memory.similarity(query, case.encoder(case.support.inputs())).detach()
+        if own is not None:
+            scores[own[:, None] == case.support.ids[None, :]] = torch.inf
+        _, lowest = case.memory.read(case.encoder, query, case.support, own)
+        torch.testing.assert_close(lowest, scores.min(dim=1).values, rtol=1e-12, atol=1e-12)
+        assert not lowest.requires_grad
+
     def test_order_of_the_support_does_not_matter(self, mode: str, similarity: str) -> None:
         case = Case(mode, similarity)
         loss, gradients = case.loss_and_gradients()
@@ -295,17 +308,40 @@ def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_gradient_is_right_with_dropout_and_augmentation_on() -> None:
-    """Against full at the same random numbers: a chunk of M draws them in the same order."""
+@pytest.mark.parametrize("augmentation", [None, RandomAffine()], ids=["as they are", "augmented"])
+@pytest.mark.parametrize("chunk_size", [7, M])
+def test_all_modes_are_the_definition_with_dropout_on(chunk_size: int, augmentation: nn.Module | None) -> None:
+    """At the same random numbers, drawn chunk by chunk; all keys in one graph are the definition."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
-    support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=RandomAffine())
-    query = torch.randn(B, 3, dtype=torch.float64)
-    gradients = []
-    for memory in (FullMemory(similarity=Dot()), ChunkedMemory(similarity=Dot(), chunk_size=M)):
+    support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=augmentation)
+    query, exclude = torch.randn(B, 3, dtype=torch.float64), torch.tensor([3, -1, 22, 0, 7])
+    modes: list[FullMemory] = [
+        ChunkedMemory(similarity=Dot(), chunk_size=chunk_size),
+        ChunkedMemory(similarity=Dot(), chunk_size=chunk_size, activation_budget=2**40),
+        TopKMemory(similarity=Dot(), k=M, index=ExactIndex(), chunk_size=chunk_size, refresh_every=1),
+    ]
+    if chunk_size == M:
+        modes.append(FullMemory(similarity=Dot()))
+    results = []
+    for read in (_definition_in_chunks(encoder, support, query, exclude, chunk_size), *(m.read for m in modes)):
         torch.manual_seed(5)
-        loss = functional.nll(memory(encoder, query, support), torch.arange(B) % C).sum()
-        gradients.append(torch.autograd.grad(loss, list(encoder.parameters())))
-    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+        class_scores, lowest = read(encoder, query, support, exclude)
+        loss = functional.nll(class_scores, torch.arange(B) % C, lowest).sum()
+        results.append([class_scores, lowest, *torch.autograd.grad(loss, list(encoder.parameters()))])
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], rtol=1e-12, atol=1e-13)
+
+
+def _definition_in_chunks(
+    encoder: nn.Module, support: Support, query: Tensor, exclude: Tensor, chunk_size: int
+) -> Callable[..., functional.ClassRead]:
+    def read(*_: object) -> functional.ClassRead:
+        keys = [encoder(support.inputs(slice(at, at + chunk_size))) for at in range(0, M, chunk_size)]
+        scores = functional.exclude_rows(query @ torch.cat(keys).T, support.ids, exclude)
+        own = functional.class_scores(scores, support.labels, C)
+        return functional.ClassRead(own, scores.detach().masked_fill(scores.isneginf(), torch.inf).min(dim=1).values)
+
+    return read
 
 
 def test_chunked_holds_neither_all_keys_nor_their_inputs() -> None:
