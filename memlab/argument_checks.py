@@ -1,9 +1,15 @@
-"""Checks of constructor arguments: one line that names the parameter, the value given and what is allowed."""
+"""Checks of constructor arguments: one line that names the parameter, the value given and what is allowed.
+
+Numbers and switches may be numpy's as well as Python's; what is returned is Python's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from math import inf
+from numbers import Integral, Real
+
+import numpy as np
 
 
 def check_whole_number(name: str, value: object, *, minimum: int = 1, or_else: str | None = None) -> int:
@@ -25,10 +31,10 @@ def check_whole_number(name: str, value: object, *, minimum: int = 1, or_else: s
     ...
     ValueError: chunk_size=1.5: must be a whole number of at least 1
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         also = f", or {or_else}" if or_else else ""
         raise ValueError(f"{name}={value}: must be a whole number of at least {minimum}{also}")
-    return value
+    return int(value)
 
 
 def check_number(name: str, value: object, *, above: float = -inf, at_least: float = -inf, below: float = inf) -> float:
@@ -55,7 +61,7 @@ def check_number(name: str, value: object, *, above: float = -inf, at_least: flo
     ...
     ValueError: scale=big: must be a number above 0
     """
-    number = not isinstance(value, bool) and isinstance(value, int | float)
+    number = not isinstance(value, bool) and isinstance(value, Real)
     if not (number and above < value < below and value >= at_least):  # type: ignore[operator]
         limits = [(above, "above"), (at_least, "of at least"), (below, "below")]
         rule = " and ".join(f"{word} {limit:g}" for limit, word in limits if abs(limit) != inf)
@@ -84,6 +90,6 @@ def check_switch(name: str, value: object) -> bool:
     ...
     ValueError: learn_scale=maybe: must be true or false
     """
-    if not isinstance(value, bool):
+    if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name}={value}: must be true or false")
-    return value
+    return bool(value)

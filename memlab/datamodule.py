@@ -166,7 +166,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        check_whole_number("batch_size", batch_size)
+        batch_size = check_whole_number("batch_size", batch_size)
         self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
         check_number("validation_fraction", validation_fraction, above=0, below=1)
         self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)

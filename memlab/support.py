@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,8 +139,8 @@ class UniformSupport(SupportSampler):
     """
 
     def __init__(self, *, size: float) -> None:
-        share = isinstance(size, float) and 0 < size < 1
-        self.size = size if share else check_whole_number("size", size, or_else="a share between 0 and 1")
+        share = isinstance(size, float | np.floating) and 0 < size < 1
+        self.size = float(size) if share else check_whole_number("size", size, or_else="a share between 0 and 1")
 
     def count(self, *, train_size: int, batch_size: int) -> int:
         """See `SupportSampler.count`."""
