@@ -21,24 +21,25 @@ METRICS = ("inner product", "L2")
 
 
 class Places:
-    """Where objects lie.
+    """Where objects lie. As long as there are objects, however large their ids are.
 
     Args:
-        ids: (N,) which object is at each place.
+        ids: (N,) which object is at each place, each at one; below 0 for what is no object.
 
     >>> Places(torch.tensor([7, 3])).of(torch.tensor([3, 7, 5, -1, 99]))
     tensor([ 1,  0, -1, -1, -1])
     """
 
     def __init__(self, ids: Tensor) -> None:
-        highest = int(ids.max()) if len(ids) else 0
-        self._of_id = torch.full((highest + 2,), -1, device=ids.device)  # the last stands for all that are not there
-        self._of_id[ids] = torch.arange(len(ids), device=ids.device)
+        self._ids, self._places = ids.sort()
 
     def of(self, ids: Tensor) -> Tensor:
         """(n,) the place of each object, -1 for one that is not there."""
-        last = len(self._of_id) - 1
-        return self._of_id[torch.where((ids < 0) | (ids > last), last, ids)]
+        if not len(self._ids):
+            return torch.full_like(ids, -1)
+        near = torch.searchsorted(self._ids, ids).clamp(max=len(self._ids) - 1)
+        there = (self._ids[near] == ids) & (ids >= 0)
+        return self._places[near].masked_fill(~there, -1)
 
 
 COMPARED_AT_A_TIME = {"cpu": 2**23, "cuda": 2**26}

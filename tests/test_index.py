@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memlab import index as index_module
 from memlab.datasets import torchvision_images
-from memlab.index import METRICS, ExactIndex, HNSWIndex, Index, IVFIndex
+from memlab.index import METRICS, ExactIndex, HNSWIndex, Index, IVFIndex, Places
 
 N, D, B = 60, 5, 7
 # All lists are searched and all nodes kept in view, so that nothing may be missed.
@@ -51,6 +51,31 @@ def definition(vectors: dict[int, Tensor], queries: Tensor, k: int, metric: str,
         near = {place: nearness(query, vector, metric) for place, vector in vectors.items() if place != own}
         found.append((sorted(near, key=lambda place: -near[place]) + [-1] * k)[:k])
     return found
+
+
+class TestPlaces:
+    DEVICES = pytest.mark.parametrize(
+        "device",
+        ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+    )
+
+    @DEVICES
+    @pytest.mark.parametrize("largest", [40, 2**40])
+    def test_are_those_of_a_dict(self, largest: int, device: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(largest, (30,), generator=generator).unique()
+        ids = ids[torch.randperm(len(ids), generator=generator)]
+        asked = torch.cat([ids.flip(0), torch.randint(largest, (50,), generator=generator), torch.tensor([-1, -7])])
+        place_of = {each: place for place, each in enumerate(ids.tolist())}
+        found = Places(ids.to(device)).of(asked.to(device))
+        assert found.tolist() == [place_of.get(each, -1) for each in asked.tolist()]
+
+    def test_of_no_objects_there_are_none(self) -> None:
+        assert Places(torch.empty(0, dtype=torch.int64)).of(torch.tensor([0, -1, 5])).tolist() == [-1, -1, -1]
+        assert Places(torch.tensor([4])).of(torch.empty(0, dtype=torch.int64)).tolist() == []
+
+    def test_keys_that_are_no_object_have_none(self) -> None:
+        assert Places(torch.tensor([-1, -1, 2])).of(torch.tensor([-1, 2, 0])).tolist() == [-1, 2, -1]
 
 
 @METRIC
