@@ -1,4 +1,4 @@
-"""What a run takes of the machine: its name, time and memory."""
+"""What a run takes of the machine: its name, time and memory; and the memory that is free."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import torch
+
+ROOT = Path("/")
+"""Where the system tells of itself."""
 
 
 def seconds(compute: Callable[[], object], device: torch.device) -> float:
@@ -39,6 +42,18 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on a device: of a GPU what torch has reserved and does not use included.
+
+    Of the host's memory a process has no more than its control group and the groups above it leave, as in a container
+    or a job of a cluster.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return max(min([psutil.virtual_memory().available, *_left_by_groups()]), 0)
+
+
 def machine_name(device: torch.device) -> str:
     """What computes, as ``2 cores, AMD EPYC``."""
     if device.type == "cuda":
@@ -53,3 +68,38 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+"""What control groups call the limit, what is used, and the file cache in it that is given up first."""
+
+
+def _left_by_groups() -> Iterator[int]:
+    """Bytes that the control group of this process, and each above it, leaves of its limit, if it has one.
+
+    Linux has two versions of them, and both may be there: the second is one tree, the first has one for memory.
+    """
+    own = ROOT / "proc/self/cgroup"
+    if not own.exists():
+        return
+    for line in own.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        group = Path(path.lstrip("/"))
+        for place in (group, *group.parents):
+            if not controllers:
+                yield from _left_by(ROOT / "sys/fs/cgroup" / place, *_VERSION_2)
+            elif "memory" in controllers.split(","):
+                yield from _left_by(ROOT / "sys/fs/cgroup/memory" / place, *_VERSION_1)
+
+
+def _left_by(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:
+    """The limit of one group less what is used, the cache apart; nothing if it has no limit."""
+    try:
+        most = (folder / limit).read_text().strip()
+        in_use = int((folder / used).read_text())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except OSError:  # the root of the tree has no such files, and a container sees no others than its own
+        return
+    if most != "max":
+        yield int(most) - in_use + int(statistics[cache])

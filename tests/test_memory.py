@@ -402,7 +402,7 @@ class TestActivationBudget:
         query = torch.randn(B, 3, dtype=torch.float64)
         memory = ChunkedMemory(similarity=Dot(), chunk_size=5, activation_budget=0.5)
         free = 6.5 * memory.graph_bytes(encoder, query, support)
-        monkeypatch.setattr("memlab.memory.chunked._free_bytes", lambda _: free)
+        monkeypatch.setattr("memlab.memory.chunked.free_memory", lambda _: free)
         assert memory._kept_chunks(encoder, query, support, None) == 3
 
     def test_nothing_is_kept_without_gradient(self) -> None:

@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-import psutil
 import torch
 from torch import Tensor, nn
 
 from memlab.argument_checks import check_number, check_whole_number
 from memlab.functional import ClassRead
-from memlab.machine import seconds
+from memlab.machine import free_memory, seconds
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.full import FullMemory
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
@@ -110,7 +109,7 @@ class ChunkedMemory(FullMemory):
         if self._kept_at_most is None:
             budget = self.activation_budget
             if budget < 1:
-                budget *= _free_bytes(query.device)
+                budget *= free_memory(query.device)
             self._kept_at_most = int(budget // self.graph_bytes(encoder, query, support, exclude))
         return min(self._kept_at_most, len(self.parts(support)))
 
@@ -192,11 +191,3 @@ def _read_and_back(read: Callable[[int], Tensor], chunk: int, wanted: list[Tenso
     if class_scores.requires_grad:
         total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
         torch.autograd.grad(total, [tensor for tensor in wanted if tensor.requires_grad], allow_unused=True)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """Memory that can still be had on a device, what torch has reserved and does not use included."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(psutil.virtual_memory().available)
