@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -60,9 +61,10 @@ class ObjectStore:
         return self.labels.device
 
     def normalise_by(self, rows: Tensor) -> None:
-        """From now on subtract the mean of these rows and divide by their standard deviation, channel by channel.
+        """From now on subtract the mean of these rows and divide by their standard deviation.
 
-        Objects of one dimension count as one channel; so a feature that is always 0 is left at a finite value.
+        Images (N, channels, height, width) channel by channel, vectors (N, F) feature by feature, all else as one. What
+        differs by rounding alone is constant: its mean is subtracted, and it is left at that.
         """
         moments = tree_map(lambda leaf: _moments(leaf, rows), self.inputs)
         self.mean, self.deviation = (
@@ -90,7 +92,10 @@ class ObjectStore:
 
         def take(leaf: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
             raw = _gather(leaf, near, self.device)
-            return raw.to(dtype).sub_(mean.to(dtype)).div_(deviation.to(dtype)) if _is_normalised(leaf) else raw
+            if not _is_normalised(leaf):
+                return raw
+            wide = torch.promote_types(raw.dtype, dtype)  # rounded before, what is far from 0 would be all rounding
+            return raw.to(wide).sub_(mean.to(wide)).div_(deviation.to(wide)).to(dtype)
 
         return tree_map(take, self.inputs, self.mean, self.deviation)
 
@@ -118,23 +123,28 @@ def _is_normalised(inputs: Tensor) -> bool:
 
 
 def _moments(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of some rows by channel, in a shape to be subtracted from an object."""
+    """Mean and standard deviation of some rows by channel or feature, in a shape to be subtracted from an object.
+
+    Parts have a mean and a centred sum of squares each, which are merged (Chan et al. 1979): unlike the mean
+    of the squares less the square of the mean, they are exact however far from 0 the values are.
+    """
     if not _is_normalised(inputs):
         return torch.zeros(()), torch.ones(())
-    image = inputs.dim() == 4
-    channels = inputs.shape[1] if image else 1
-    total = torch.zeros(channels, dtype=torch.float64)
-    squares = torch.zeros(channels, dtype=torch.float64)
+    shape = {2: inputs.shape[1:2], 4: (inputs.shape[1], 1, 1)}.get(inputs.dim(), ())
+    mean, squares = torch.zeros(2, math.prod(shape), dtype=torch.float64)
     count = 0
     for part in rows.split(4096):
-        values = inputs[part.to(inputs.device)].cpu().double().view(len(part), channels, -1)
-        total += values.sum(dim=(0, 2))
-        squares += values.square().sum(dim=(0, 2))
-        count += values.shape[0] * values.shape[2]
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
-    shape = (channels, 1, 1) if image else ()
-    return mean.view(shape), torch.where(deviation > 0, deviation, 1.0).view(shape)
+        values = inputs[part.to(inputs.device)].cpu().double().view(len(part), len(mean), -1)
+        variance, part_mean = torch.var_mean(values, dim=(0, 2), correction=0)
+        size = values[:, 0].numel()
+        count += size
+        share, step = size / count, part_mean - mean
+        mean += share * step
+        squares += size * (variance + (1 - share) * step.square())
+    deviation = (squares / count).sqrt()
+    rounding = torch.finfo(inputs.dtype).eps if inputs.is_floating_point() else 0.0
+    deviation = torch.where(deviation > rounding * mean.abs(), deviation, 1.0)
+    return mean.view(shape), deviation.view(shape)
 
 
 def _check_finite(inputs: Tensor) -> None:

@@ -21,13 +21,70 @@ def test_normalises_each_channel_by_the_rows_named_and_no_others() -> None:
     assert store.take(torch.arange(20), dtype=torch.float64).mean().abs() > 1e-3
 
 
-def test_vectors_count_as_one_channel_so_that_a_constant_feature_stays_finite() -> None:
-    inputs = torch.stack([torch.arange(10.0), torch.zeros(10)], dim=1)
-    store = ObjectStore(inputs=inputs, labels=torch.zeros(10, dtype=torch.int64), class_names=("only",))
-    store.normalise_by(torch.arange(10))
-    normal = store.take(torch.arange(10), dtype=torch.float32)
-    assert normal.isfinite().all()
-    torch.testing.assert_close(normal.std(correction=0), torch.ones(()))
+def normalised(inputs: torch.Tensor, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    """All objects of a store of one class, normalised by all of them."""
+    store = ObjectStore(inputs=inputs, labels=torch.zeros(len(inputs), dtype=torch.int64), class_names=("only",))
+    store.normalise_by(torch.arange(len(inputs)))
+    normal: torch.Tensor = store.take(torch.arange(len(inputs)), dtype=dtype)
+    return normal
+
+
+def assert_standard(normal: torch.Tensor, dim: tuple[int, ...], atol: float = 1e-6) -> None:
+    mean, deviation = normal.mean(dim), normal.std(dim, correction=0)
+    torch.testing.assert_close(mean, torch.zeros_like(mean), atol=atol, rtol=0)
+    torch.testing.assert_close(deviation, torch.ones_like(deviation), atol=atol, rtol=0)
+
+
+def features(n: int = 300, seed: int = 0) -> torch.Tensor:
+    """Three features of scale 1."""
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_vectors_are_standardised_feature_by_feature() -> None:
+    scales = torch.tensor([1e6, 1.0, 1e-3])
+    assert_standard(normalised((features() * scales + scales).float()), (0,))
+
+
+def test_a_table_of_bytes_is_too() -> None:
+    assert_standard(normalised((features() * torch.tensor([40.0, 9.0, 2.0]) + 128).to(torch.uint8)), (0,))
+
+
+@pytest.mark.parametrize("shape", [(20, 6, 5), (20, 2, 3, 4, 5)])
+def test_objects_of_other_dimensions_count_as_one_channel(shape: tuple[int, ...]) -> None:
+    inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3 + 5
+    torch.testing.assert_close(normalised(inputs), (inputs - inputs.mean()) / inputs.std(correction=0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.uint8])
+def test_a_constant_feature_becomes_0(dtype: torch.dtype) -> None:
+    table = features(5000)
+    table[:, 1] = 100 / 3
+    normal = normalised((table.abs() * 9 if dtype is torch.uint8 else table).to(dtype))
+    assert (normal[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_feature_that_differs_by_rounding_alone_is_constant(dtype: torch.dtype) -> None:
+    table = features().to(dtype)
+    table[:, 1] = 1000
+    table[::2, 1] += 1000 * torch.finfo(dtype).eps
+    assert normalised(table)[:, 1].abs().max() <= 1000 * torch.finfo(dtype).eps
+
+
+def test_moments_far_from_0_are_exact() -> None:
+    assert_standard(normalised(features() + 1e8), (0,))
+    image = torch.randn(6, 2, 9, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert_standard(normalised(image + 1e8), (0, 2, 3))
+
+
+def test_parts_of_other_means_are_merged() -> None:
+    table = features(10_000).sort(dim=0).values
+    assert_standard(normalised(table), (0,), atol=1e-12)
+
+
+def test_a_narrow_type_gets_what_a_wide_one_tells_apart() -> None:
+    assert_standard(normalised(1e6 + 1e-3 * features(), torch.float32), (0,), atol=1e-3)
+    assert_standard(normalised((1e6 + 100 * features()).float(), torch.bfloat16).double(), (0,), atol=1e-2)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
