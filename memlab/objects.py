@@ -19,7 +19,7 @@ class ObjectStore:
         inputs: (N, ...) raw inputs; images as (N, channels, height, width). Or a tree (dict, list, tuple) of such
             tensors, where an object has several parts. uint8 and floating inputs are normalised; other types, as of
             token ids, stay as they are.
-        labels: (N,) class ids, int64.
+        labels: (N,) class ids, int64; -1 for an object that is left out and in no class.
         class_names: name of each class, by class id.
 
     Raises:
@@ -31,9 +31,10 @@ class ObjectStore:
             if len(leaf) != len(labels):
                 raise ValueError(f"labels: {len(labels)} of them for {len(leaf)} objects; must be one for each")
             _check_finite(leaf)
-        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
+        if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise ValueError(
-                f"labels from {int(labels.min())} to {int(labels.max())}: must lie from 0 to {len(class_names) - 1}"
+                f"labels from {int(labels.min())} to {int(labels.max())}: must lie from 0 to {len(class_names) - 1}, or"
+                " be -1 for an object in no class"
             )
         self.inputs = inputs
         self.labels = labels

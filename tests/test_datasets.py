@@ -21,6 +21,7 @@ from memlab.datasets import (
     tensor_file,
     torchvision_images,
 )
+from memlab.objects import ObjectStore
 from tests.public_files import write_cifar, write_idx, write_svhn
 
 NAMES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
@@ -213,6 +214,12 @@ class TestOptions:
         assert two.store.inputs is not None
         assert torch.equal(two.store.inputs, whole.store.inputs)
 
+    def test_objects_of_classes_left_out_are_in_no_class(self) -> None:
+        whole, two = digits(**self.WORDS), digits(**self.WORDS, classes=[7, "3"], flip_labels=0.2, train_fraction=0.5)
+        left_out = (whole.store.labels != 3) & (whole.store.labels != 7)
+        assert torch.equal(two.store.labels == -1, left_out)
+        assert not left_out[torch.cat([two.train_rows, two.test_rows])].any()
+
     def test_flipped_labels_are_of_the_share_asked_for_wrong_and_of_training_alone(self) -> None:
         whole, noisy = digits(**self.WORDS), digits(**self.WORDS, flip_labels=0.3)
         differs = whole.store.labels != noisy.store.labels
@@ -246,6 +253,15 @@ class TestOptions:
     def test_refuses_values_out_of_range(self, words: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             digits(**self.WORDS, **words)
+
+
+@pytest.mark.parametrize("part", ["train_rows", "test_rows"])
+def test_no_row_in_use_is_in_no_class(part: str) -> None:
+    store = ObjectStore(inputs=torch.zeros(6, 2), labels=torch.tensor([0, 1, 0, 1, -1, -1]), class_names=("a", "b"))
+    rows = {"train_rows": torch.arange(2), "test_rows": torch.arange(2, 4)}
+    assert LabelledData("mine", store, **rows).store is store
+    with pytest.raises(ValueError, match=f"{part}: 2 of 3 are in no class .the first is row 4.; must be left out"):
+        LabelledData("mine", store, **{**rows, part: torch.tensor([1, 4, 5])})
 
 
 class TestTensorFile:

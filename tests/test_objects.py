@@ -107,10 +107,16 @@ def test_refuses_values_that_are_not_finite_and_says_where(bad: float) -> None:
 
 
 def test_refuses_labels_without_a_class_and_sizes_that_differ() -> None:
-    with pytest.raises(ValueError, match="labels from 0 to 2: must lie from 0 to 1"):
-        ObjectStore(inputs=torch.zeros(3, 2), labels=torch.arange(3), class_names=("a", "b"))
+    for labels in (torch.arange(3), torch.tensor([0, -2, 2])):
+        with pytest.raises(ValueError, match=r"labels from (0|-2) to 2: must lie from 0 to 1, or be -1 for"):
+            ObjectStore(inputs=torch.zeros(3, 2), labels=labels, class_names=("a", "b"))
     with pytest.raises(ValueError, match="2 of them for 3 objects"):
         ObjectStore(inputs=torch.zeros(3, 2), labels=torch.zeros(2, dtype=torch.int64), class_names=("a",))
+
+
+def test_an_object_may_be_in_no_class() -> None:
+    store = ObjectStore(inputs=torch.zeros(3, 2), labels=torch.tensor([1, -1, 0]), class_names=("a", "b"))
+    assert store.labels.tolist() == [1, -1, 0]
 
 
 def test_objects_of_several_parts_are_a_tree_and_each_part_is_treated_by_its_type() -> None:

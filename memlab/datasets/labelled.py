@@ -15,7 +15,11 @@ from memlab.objects import ObjectStore
 
 @dataclass
 class LabelledData:
-    """A data set and its official split."""
+    """A data set and its official split.
+
+    Raises:
+        ValueError: for a row that is in no class.
+    """
 
     name: str
     store: ObjectStore
@@ -23,6 +27,14 @@ class LabelledData:
     """(N,) rows for training and validation."""
     test_rows: Tensor
     """(T,) rows for the test."""
+
+    def __post_init__(self) -> None:
+        for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):
+            if len(bad := rows[self.store.labels[rows] < 0]):
+                raise ValueError(
+                    f"{name}: {len(bad)} of {len(rows)} are in no class (the first is row {int(bad[0])}); must be left"
+                    " out"
+                )
 
 
 def stratified_split(rows: Tensor, labels: Tensor, *, held_out: float, seed: int) -> tuple[Tensor, Tensor]:

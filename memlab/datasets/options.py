@@ -46,7 +46,9 @@ def varied(
     flip_labels: float,
     options_seed: int,
 ) -> LabelledData:
-    """A data set with fewer objects or wrong labels. All inputs stay in the store, so that ids are what they were.
+    """A data set with fewer objects or wrong labels.
+
+    All inputs stay in the store, so that ids are what they were; objects of classes left out are in no class, -1.
 
     First some classes are left out, then some training objects, then labels of the training objects that are left are
     flipped. Those held out of the training objects for validation have flipped labels too, as they would in earnest.
@@ -92,12 +94,11 @@ def _of_classes(data: LabelledData, classes: Sequence[object]) -> LabelledData:
         raise ValueError(f"classes={unknown[0]}: must be among {listed}")
     if len(set(kept)) < max(len(kept), 2):
         raise ValueError(f"classes=[{', '.join(kept)}]: must be two classes or more, none of them twice")
-    number = torch.full((len(names),), -1)
+    number = torch.full((len(names) + 1,), -1)  # the last is of objects that were in no class before
     number[torch.tensor([names.index(name) for name in kept])] = torch.arange(len(kept))
     labels = number[data.store.labels]
     train_rows, test_rows = (rows[labels[rows] >= 0] for rows in (data.train_rows, data.test_rows))
-    # Objects that are left out stay in the store, which knows no object without a class; no row list names them.
-    return _relabelled(data, labels.clamp(min=0), tuple(kept), train_rows, test_rows)
+    return _relabelled(data, labels, tuple(kept), train_rows, test_rows)
 
 
 def _flipped(labels: Tensor, rows: Tensor, num_classes: int, *, share: float, seed: int) -> Tensor:
