@@ -18,7 +18,7 @@ class RandomAffine(nn.Module):
     """Turn, shift and scale each image of a batch by amounts of its own; what comes in from outside is background.
 
     Args:
-        degrees: turn, uniform from -degrees to degrees; from 0 below 180.
+        degrees: turn about the middle, uniform from -degrees to degrees; from 0 below 180.
         translate: shift along each axis, uniform within this share of the side; from 0 up to 1.
         scale: size, log-uniform between 1 / (1 + scale) and 1 + scale; from 0 up to 1.
 
@@ -42,9 +42,12 @@ class RandomAffine(nn.Module):
         turn, size, right, down = images.new_empty(4, len(images)).uniform_(-1, 1)
         turn, factor = turn * self.radians, (size * self.log_scale).exp()
         cos, sin = turn.cos() / factor, turn.sin() / factor
-        # affine_grid maps output to input in coordinates from -1 to 1: a share of the side is twice that.
-        shift = 2 * self.translate
-        matrix = torch.stack([cos, -sin, right * shift, sin, cos, down * shift], dim=1).view(-1, 2, 3)
+        # affine_grid maps output to input in coordinates from -1 to 1: a share of the side is twice that, and what is
+        # a length in pixels along both axes differs by the sides.
+        shift, (height, width) = 2 * self.translate, images.shape[2:]
+        across = [cos, -sin * (height / width), right * shift]
+        downwards = [sin * (width / height), cos, down * shift]
+        matrix = torch.stack([*across, *downwards], dim=1).view(-1, 2, 3)
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         background = images.amin(dim=(1, 2, 3), keepdim=True)
         return F.grid_sample(images - background, grid, align_corners=False) + background

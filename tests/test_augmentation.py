@@ -28,6 +28,33 @@ def test_shift_alone_moves_by_at_most_its_share_of_the_side() -> None:
         assert shift.min() < -3.5
 
 
+def test_a_turn_is_rigid_in_pixels_whatever_the_sides() -> None:
+    """Bumps beside and above the middle stay as far from it as they were, and both turn by the angle drawn."""
+    torch.manual_seed(0)
+    down, right = torch.meshgrid(torch.arange(41.0) - 20, torch.arange(81.0) - 40, indexing="ij")
+    bumps = [(-((right - x) ** 2 + (down - y) ** 2) / 8).exp() for x, y in ((12.0, 0.0), (0.0, 12.0))]
+    turned = RandomAffine(degrees=40, translate=0, scale=0)(torch.stack(bumps).expand(50, 2, 41, 81))
+    mass = turned.sum(dim=(2, 3))
+    x, y = (turned * right).sum(dim=(2, 3)) / mass, (turned * down).sum(dim=(2, 3)) / mass
+    torch.testing.assert_close(torch.hypot(x, y), torch.full((50, 2), 12.0), atol=0.02, rtol=0)
+    angles = torch.stack([torch.atan2(y[:, 0], x[:, 0]), torch.atan2(-x[:, 1], y[:, 1])]).rad2deg()
+    torch.testing.assert_close(angles[0], angles[1], atol=0.1, rtol=0)
+    assert 35 < angles.max() <= 40.1
+    assert -40.1 <= angles.min() < -35
+
+
+@pytest.mark.parametrize("sides", [(21, 41), (41, 21)])
+def test_a_shift_is_a_share_of_each_side(sides: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    middle = tuple(side // 2 for side in sides)
+    image = torch.zeros(500, 1, *sides)
+    image[..., middle[0], middle[1]] = 1
+    moved = RandomAffine(degrees=0, translate=0.2, scale=0)(image)
+    for axis, side in enumerate(sides):
+        shift = (moved.sum(dim=(1, 3 - axis)) * (torch.arange(side) - middle[axis])).sum(dim=1)
+        assert 0.18 * side < shift.abs().max() <= 0.2 * side + 1e-3
+
+
 def test_nothing_asked_changes_nothing() -> None:
     images = torch.randn(3, 2, 9, 9)
     torch.testing.assert_close(RandomAffine(degrees=0, translate=0, scale=0)(images), images, atol=1e-5, rtol=0)
