@@ -93,4 +93,4 @@ class CropFlip(nn.Module):
 
 def _check_images(images: Tensor) -> None:
     if images.dim() != 4:
-        raise ValueError(f"augmentation: needs images (B, channels, height, width), got {tuple(images.shape)}")
+        raise ValueError(f"needs images (B, channels, height, width), got {tuple(images.shape)}")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
@@ -87,17 +88,24 @@ def _composition(error: ConfigCompositionException, known: Callable[[], DictConf
 
 
 def _instantiation(error: InstantiationException) -> str:
-    """``full_key: memory`` and ``chunk_size=0: must be ...`` become ``memory.chunk_size=0: must be ...``."""
+    """``full_key: memory`` and ``chunk_size=0: must be ...`` become ``memory.chunk_size=0: must be ...``.
+
+    A parameter that a group of its own makes, as ``augmentation`` of ``datamodule``, has its full name already.
+    """
     cause = error.__cause__
     lines = str(error).splitlines()
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
     if cause is None:
         return _flat(str(error))
     message = _flat(str(cause)) or type(cause).__name__
-    own_parameter = re.match(r"([a-z_]+\.)?[a-z_]+=", message)
-    if not key or (own_parameter and own_parameter[1]):
+    own_parameter = re.match(r"([a-z_]+\.)?([a-z_]+)=", message)
+    if not key or (own_parameter and (own_parameter[1] or _is_group(own_parameter[2]))):
         return message
     return f"{key}.{message}" if own_parameter else f"{key}: {message}"
+
+
+def _is_group(name: str) -> bool:
+    return HydraConfig.initialized() and name in HydraConfig.get().runtime.choices
 
 
 def _names(config: DictConfig, prefix: str = "") -> Iterator[str]:

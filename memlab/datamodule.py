@@ -10,11 +10,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from memlab.argument_checks import check_choice, check_number, check_whole_number
 from memlab.datasets import LabelledData, stratified_split
-from memlab.objects import to_device
+from memlab.objects import ObjectStore, to_device
 from memlab.support import Support, SupportSampler
 
 
@@ -145,10 +146,12 @@ class EpisodeDataModule(pl.LightningDataModule):
         seed: seed of the run.
         num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
         location: where the raw inputs are kept, ``device`` or ``host`` memory.
-        augmentation: random change of training inputs, queries and support alike; none if None or the identity.
+        augmentation: random change of training inputs, queries and support alike, that keeps their shape and type; none
+            if None or the identity.
 
     Raises:
-        ValueError: for a value out of range, or sizes that do not fit the training set.
+        ValueError: for a value out of range, sizes that do not fit the training set, or an augmentation that does not
+            fit its objects.
     """
 
     def __init__(
@@ -179,6 +182,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         )
         self.test_rows = data.test_rows
         self.store.normalise_by(self.train_rows)
+        if self._augmentation is not None:
+            _try_out(self._augmentation, self.store, self.train_rows)
         train_labels = self.store.labels[self.train_rows]
         support.check_fit(labels=train_labels, batch_size=batch_size)
         self._episodes = EpisodeDataset(
@@ -275,3 +280,39 @@ class EpisodeDataModule(pl.LightningDataModule):
 
 def _as_it_is(rows: Any) -> Any:
     return rows
+
+
+def _try_out(augmentation: Callable[[Any], Any], store: ObjectStore, rows: Tensor) -> None:
+    """Change a few objects once, so that what cannot work is told before training; no random state is touched.
+
+    Raises:
+        ValueError: if it fails, or changes the shape or the type of the objects.
+    """
+    name = getattr(augmentation, "__name__", type(augmentation).__name__)
+    objects = store.take(rows[:4], dtype=torch.float32)
+    given = _kind(objects)
+    try:
+        with torch.random.fork_rng(devices=[store.device] if store.device.type == "cuda" else []):
+            made = _kind(augmentation(objects))
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"augmentation={name}: cannot take objects of shape {store.input_shape} ({why}); choose another, or"
+            " augmentation=none"
+        ) from error
+    if made != given:
+        raise ValueError(
+            f"augmentation={name}: makes {made} of {given}; must keep shape and type; choose another, or"
+            " augmentation=none"
+        )
+
+
+def _kind(inputs: Any) -> Any:
+    """Shape and type of a tensor, or the tree of those of several."""
+
+    def of_one(leaf: Any) -> str:
+        if not isinstance(leaf, Tensor):
+            return type(leaf).__name__
+        return f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
+
+    return tree_map(of_one, inputs)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,6 +146,16 @@ def test_truncated_data(command: Callable[..., Outcome], tmp_path: Path) -> None
     (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03\0\0")
     outcome = command("data=mnist", "data.root=folder")
     assert_one_line(outcome, "data.root=folder: cannot read folder/MNIST/raw, a file there is truncated")
+    assert not (outcome.folder / "outputs").exists()
+
+
+def test_augmentation_that_cannot_take_the_objects(command: Callable[..., Outcome], tmp_path: Path) -> None:
+    np.savez(tmp_path / "folder" / "table.npz", X=np.arange(600.0).reshape(200, 3), y=np.arange(200) % 2)
+    outcome = command("data=tensors", "data.path=folder/table.npz", "encoder=mlp", "augmentation=affine")
+    message = (
+        r"augmentation=RandomAffine: cannot take objects of shape \(3,\) \(.*needs images .*\); .*augmentation=none"
+    )
+    assert_one_line(outcome, message)
     assert not (outcome.folder / "outputs").exists()
 
 

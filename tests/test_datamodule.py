@@ -7,9 +7,11 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from memlab.augmentation import CropFlip, RandomAffine
 from memlab.datamodule import Episode, EpisodeDataModule, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
-from memlab.datasets import digits
+from memlab.datasets import LabelledData, digits
 from memlab.index import Places
+from memlab.objects import ObjectStore
 from memlab.support import AllSupport, BalancedSupport, SupportSampler, UniformSupport, WholeSupport
 from tests.conftest import quiet_trainer
 
@@ -147,6 +149,70 @@ def test_the_whole_training_set_is_one_support_and_each_query_leaves_out_its_own
         assert torch.equal(episode.support.store.labels[episode.exclude], episode.labels)
         own = episode.support.of(Places(episode.support.ids).of(episode.exclude))
         assert torch.equal(own.inputs(), episode.inputs)
+
+
+def made(augmentation: Any, *, inputs: Any = None) -> EpisodeDataModule:
+    """A datamodule of 40 vectors, or other objects."""
+    inputs = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) if inputs is None else inputs
+    store = ObjectStore(inputs=inputs, labels=torch.arange(40) % 2, class_names=("a", "b"))
+    return EpisodeDataModule(
+        data=LabelledData("mine", store, torch.arange(30), torch.arange(30, 40)),
+        support=UniformSupport(size=5),
+        batch_size=4,
+        eval_batch_size=10,
+        validation_fraction=0.2,
+        split_seed=0,
+        seed=0,
+        num_workers=0,
+        location="device",
+        augmentation=augmentation,
+    )
+
+
+def fails(inputs: Tensor) -> Tensor:
+    raise RuntimeError(f"{inputs.dim()}\nlines")
+
+
+class TestAugmentationIsTriedBeforehand:
+    @pytest.mark.parametrize(
+        ("augmentation", "message"),
+        [
+            (
+                RandomAffine(),
+                r"RandomAffine: cannot take objects of shape \(5,\) \(ValueError: needs images \(B, .*\(4, 5\)\)",
+            ),
+            (CropFlip(), r"CropFlip: cannot take objects of shape \(5,\) \(ValueError: needs images"),
+            (fails, r"fails: cannot take objects of shape \(5,\) \(RuntimeError: 2\)"),
+            (5, r"int: cannot take objects of shape \(5,\) \(TypeError: 'int' object is not callable\)"),
+            (lambda x: x[:, :4], r"makes \(4, 4\) float32 of \(4, 5\) float32; must keep shape and type"),
+            (lambda x: x.double(), r"makes \(4, 5\) float64 of \(4, 5\) float32; must keep shape and type"),
+            (lambda x: x.numpy(), r"makes ndarray of \(4, 5\) float32; must keep shape and type"),
+            (lambda _: None, r"makes NoneType of \(4, 5\) float32; must keep shape and type"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_in_one_line(self, augmentation: Any, message: str) -> None:
+        with pytest.raises(ValueError, match=f"^augmentation=.*{message}.*augmentation=none$"):
+            made(augmentation)
+
+    def test_it_sees_normalised_objects_and_leaves_them_and_the_random_state_alone(self) -> None:
+        seen = []
+
+        def change(inputs: Tensor) -> Tensor:
+            seen.append(inputs.clone())
+            return inputs.add_(torch.rand(()))
+
+        before = torch.get_rng_state()
+        datamodule = made(change)
+        assert torch.equal(torch.get_rng_state(), before)
+        (tried,) = seen
+        rows = datamodule.train_rows[: len(tried)]
+        assert torch.equal(tried, datamodule.store.take(rows, dtype=torch.float32))
+
+    def test_objects_of_several_parts(self) -> None:
+        parts = {"x": torch.randn(40, 1, 6, 6), "words": torch.arange(80).view(40, 2)}
+        made(lambda tree: {**tree, "x": tree["x"].flip(-1)}, inputs=parts)
+        with pytest.raises(ValueError, match=r"must keep shape and type"):
+            made(lambda tree: {"x": tree["x"]}, inputs=parts)
 
 
 @pytest.mark.parametrize("augmentation", [None, torch.nn.Identity()])
