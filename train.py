@@ -184,7 +184,8 @@ def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
     datamodule = run.datamodule
     rows = datamodule.train_rows, datamodule.test_rows
     if baseline.of_embeddings:
-        train, test = (run.model.embedded(datamodule.plain_support(part)).cpu() for part in rows)
+        keys, queries = map(datamodule.plain_support, rows)
+        test, train = (points.cpu() for points in run.model.embedded(queries=queries, keys=keys))
     else:
         train, test = (datamodule.store.inputs[part.to(datamodule.store.inputs_device)].cpu() for part in rows)
     labels, truth = (datamodule.store.labels.cpu()[part] for part in rows)

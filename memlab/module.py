@@ -200,10 +200,13 @@ class MemoryClassifier(pl.LightningModule):
         evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
         return Prediction(batch.ids, batch.labels, log_probs, evidence)
 
-    def embedded(self, support: Support) -> Tensor:
-        """(m, D) embeddings of some objects, such that the nearest by the similarity is the nearest of them."""
-        self.to(support.store.device).eval()
-        return self.memory.similarity.search_vectors(self._encoded(support).keys)
+    def embedded(self, *, queries: Support, keys: Support) -> tuple[Tensor, Tensor]:
+        """(Q, D') and (M, D') points of some objects: the nearest by Euclidean distance is that by the similarity.
+
+        They are the embeddings but for what `memlab.similarity.Similarity.points` adds.
+        """
+        self.to(keys.store.device).eval()
+        return self.memory.similarity.points(self._encoded(queries).keys, self._encoded(keys).keys)
 
     def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
         query: Tensor = self.encoder(batch.inputs)

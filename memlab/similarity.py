@@ -61,6 +61,19 @@ class Similarity(nn.Module):
         """(m, D) what an index compares, of queries and keys alike: the nearest key has the highest score."""
         return _wide(embeddings)
 
+    def points(self, query: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D') and (M, D') points of queries and keys: the nearest by Euclidean distance has the highest score.
+
+        Inner products have one coordinate more (Bachrach et al. 2014, theorem 1): ``(u, 0)`` and
+        ``(m, sqrt(r^2 - |m|^2))``, r the length of the longest key, are ``|u|^2 + r^2 - 2 u . m`` apart, squared.
+        """
+        query, keys = self.search_vectors(query), self.search_vectors(keys)
+        if self.metric == "L2":
+            return query, keys
+        squares = keys.square().sum(-1, keepdim=True)
+        height = (squares.max() - squares).sqrt()
+        return torch.cat([query, torch.zeros_like(query[:, :1])], dim=-1), torch.cat([keys, height], dim=-1)
+
     def _of_queries(self, query: Tensor) -> Tensor:
         return query
 

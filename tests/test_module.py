@@ -16,7 +16,7 @@ from memlab.memory import FullMemory
 from memlab.module import MemoryClassifier, Prediction
 from memlab.objects import ObjectStore
 from memlab.reading import ReadAll
-from memlab.similarity import Dot, Euclidean
+from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.support import UniformSupport
 from tests.conftest import quiet_trainer
 
@@ -57,6 +57,18 @@ def classifier(**words: Any) -> MemoryClassifier:
             **words,
         }
     )
+
+
+@pytest.mark.parametrize("kind", [Dot, Cosine, Euclidean])
+def test_nearest_neighbours_among_embeddings_are_the_keys_of_the_highest_scores(kind: type[Similarity]) -> None:
+    model, module = classifier(memory=FullMemory(similarity=kind())), datamodule()
+    quiet_trainer().test(model, datamodule=module, verbose=False)
+    test, train = module.plain_support(module.test_rows), module.plain_support(module.train_rows)
+    query_points, key_points = model.embedded(queries=test, keys=train)
+    found = torch.cdist(query_points.double(), key_points.double()).argsort()[:, :5]
+    with torch.no_grad():
+        scores = model.memory.similarity(*(model.encoder(part.inputs()) for part in (test, train)))
+    assert torch.equal(found, scores.argsort(descending=True)[:, :5])
 
 
 def test_measures_with_the_whole_training_set_as_memory_and_no_other_object() -> None:

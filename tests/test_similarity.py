@@ -57,6 +57,21 @@ def test_scale_is_learned_only_if_asked(kind: type[Similarity]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_points_are_as_near_in_space_as_the_scores_are_high(kind: type[Similarity]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(20, 3, generator=generator, dtype=torch.float64)
+    lengths = 10 ** (2 * torch.rand(50, 1, generator=generator, dtype=torch.float64))
+    keys = lengths * torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    keys[7] = 0
+    similarity = kind(scale=2.5)
+    query_points, key_points = similarity.points(query, keys)
+    distances = (query_points[:, None] - key_points).norm(dim=-1)
+    assert torch.equal(distances.argsort(), similarity(query, keys).argsort(descending=True))
+    others = (query[:, None] - keys).norm(dim=-1)
+    assert torch.equal(others.argsort(), distances.argsort()) == (kind is Euclidean)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_scores_are_float32_whatever_the_encoder_gives_and_autocast_says(
     kind: type[Similarity], dtype: torch.dtype

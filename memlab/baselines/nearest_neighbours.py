@@ -85,6 +85,8 @@ class PCAKNN(PixelKNN):
 class EmbeddingKNN(PixelKNN):
     """k nearest neighbours among embeddings: the trained encoder with an equal vote in place of the softmax.
 
+    It is given points that are as near as the similarity says; see `memlab.similarity.Similarity.points`.
+
     Args:
         k: neighbours that vote.
 
