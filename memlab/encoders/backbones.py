@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from urllib.error import URLError
 
 from torch import Tensor, nn
@@ -12,9 +13,14 @@ from torchvision import models
 from memlab.argument_checks import check_switch, check_whole_number
 from memlab.encoders.projection import Projected, check_image_shape
 
+AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
+"""The auxiliary classifiers of the networks that have some."""
+
 
 class TorchvisionBackbone(Projected):
-    """A classification network of torchvision whose last linear layer is replaced by the projection to D.
+    """A classification network of torchvision whose last layer, linear or a 1 x 1 convolution, is the projection to D.
+
+    Auxiliary classifiers, as of GoogLeNet and Inception v3, are left out.
 
     Grey images are shown to it as colour images. Inputs are normalised by the data set's own statistics, which is near
     to what pretrained weights saw. Networks with BatchNorm give chunks and whole supports different keys; a memory that
@@ -30,8 +36,8 @@ class TorchvisionBackbone(Projected):
         dropout: share of the last features dropped in training, besides what the network drops itself.
 
     Raises:
-        ValueError: for objects that are not images, a network that there is not or that has no linear layer at its end,
-            weights that cannot be downloaded, or a value out of range.
+        ValueError: for objects that are not images, a network that there is not, weights that cannot be downloaded, or
+            a value out of range.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class TorchvisionBackbone(Projected):
         if image_size is not None:
             check_whole_number("image_size", image_size)
         network = _network(name, pretrained=check_switch("pretrained", pretrained))
-        width = _without_last_layer(network, name)
+        width = _without_classifiers(network, name)
         super().__init__(
             _ColourImages(network, image_size),
             width=width,
@@ -81,8 +87,10 @@ def _network(name: str, *, pretrained: bool) -> nn.Module:
     if name not in known:
         listed = ", ".join(known[:6])
         raise ValueError(f"name={name}: must be one of torchvision's {len(known)} classification networks, as {listed}")
+    # without weights these two warn unless they are told how to begin; with weights they must not be told
+    words = {"init_weights": True} if name in AUXILIARY and not pretrained else {}
     try:
-        network: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None)
+        network: nn.Module = models.get_model(name, weights="DEFAULT" if pretrained else None, **words)
     except (URLError, OSError) as error:
         raise ValueError(
             f"pretrained=true: the weights of {name} cannot be downloaded ({error}); is there a network? Or set"
@@ -91,12 +99,21 @@ def _network(name: str, *, pretrained: bool) -> nn.Module:
     return network
 
 
-def _without_last_layer(network: nn.Module, name: str) -> int:
-    """Take away the last linear layer, and auxiliary classifiers; return the features that it took."""
-    linear = [place for place, module in network.named_modules() if isinstance(module, nn.Linear)]
-    if not linear or hasattr(network, "aux_logits"):
-        raise ValueError(f"name={name}: must be a network that ends in one linear layer, and this one does not")
-    parent, _, child = linear[-1].rpartition(".")
-    width: int = network.get_submodule(linear[-1]).in_features  # type: ignore[assignment]
+def _without_classifiers(network: nn.Module, name: str) -> int:
+    """Take away the layer that gives the classes, and auxiliary classifiers; return the features that the layer took.
+
+    SqueezeNet averages over the image after that layer, a convolution, and the features are averaged in its place.
+    """
+    if name in AUXILIARY:
+        network.aux_logits = False  # type: ignore[assignment]
+        for auxiliary in AUXILIARY[name]:
+            setattr(network, auxiliary, None)
+    *_, (place, last) = ((place, module) for place, module in network.named_modules() if _is_matrix(module))
+    parent, _, child = place.rpartition(".")
     setattr(network.get_submodule(parent), child, nn.Identity())
-    return width
+    width: Any = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    return int(width)
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
