@@ -54,6 +54,11 @@ def free_memory(device: torch.device) -> int:
     return max(min([psutil.virtual_memory().available, *_left_by_groups()]), 0)
 
 
+def resident_memory() -> int:
+    """Bytes of host memory that the process holds now, what its allocator keeps of freed memory included."""
+    return int(psutil.Process().memory_info().rss)
+
+
 def machine_name(device: torch.device) -> str:
     """What computes, as ``2 cores, AMD EPYC``."""
     if device.type == "cuda":

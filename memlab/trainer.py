@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from memlab.allocator import raise_malloc_thresholds
+from memlab.allocator import KeptMemory, give_back_freed_memory, raise_malloc_thresholds
 from memlab.argument_checks import check_choice, check_number, check_switch, check_whole_number
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,30 @@ def make_trainer(
 
 
 class RaiseMallocThresholds(pl.Callback):
-    """Calls `raise_malloc_thresholds` before training, and says so."""
+    """Calls `raise_malloc_thresholds` before training, bounds what is kept for it, and says so."""
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Raise them at the start of ``fit``."""
-        if stage == "fit" and raise_malloc_thresholds():
+    def __init__(self) -> None:
+        self._kept: KeptMemory | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Raise them, and give back what loading the data has left free."""
+        if raise_malloc_thresholds():
+            give_back_freed_memory()
+            self._kept = KeptMemory()
             log.info(
-                "glibc's malloc thresholds raised: steps are faster, up to 2 GiB stay reserved"
+                "glibc's malloc thresholds raised: steps are faster, as freed memory is kept for the next step"
                 " (trainer.raise_malloc_thresholds=false leaves them)"
+            )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Keep no more than steps need."""
+        if self._kept is not None:
+            self._kept.after_step()
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say what was really kept."""
+        if self._kept is not None:
+            log.info(
+                f"memory: at most {self._kept.most / 2**30:.2f} GiB held after a step; freed memory given back"
+                f" {self._kept.given_back} times"
             )

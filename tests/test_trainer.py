@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from memlab.allocator import KeptMemory
 from memlab.trainer import RaiseMallocThresholds, make_trainer
 from tests.conftest import REPOSITORY
 
@@ -44,6 +45,30 @@ def test_raised_thresholds_keep_pages_from_step_to_step() -> None:
     if raised == "False":
         pytest.skip("no glibc")
     assert int(after) < int(before) / 10
+
+
+@pytest.mark.parametrize(
+    "needed", [[100] * 300, [100, 900, 100, 400] * 80, list(range(100, 900, 3))], ids=["even", "uneven", "growing"]
+)
+def test_kept_memory_follows_what_steps_need(needed: list[int]) -> None:
+    """Of a heap, in MiB, that keeps all it ever had and a little more at each step."""
+    in_use, leak, kept = 300, 15, 0
+    held: list[int] = []
+
+    def give_back() -> None:
+        nonlocal kept
+        kept = 0
+
+    memory = KeptMemory(held=lambda: (in_use + kept) * 2**20, give_back=give_back)
+    for need in needed:
+        kept = max(kept, need) + leak
+        held.append(in_use + kept)
+        memory.after_step()
+    needs = in_use + max(needed) + 10 * leak
+    assert max(held) <= 1.25 * needs + 256 + leak
+    assert memory.given_back <= len(needed) * leak / 256 + 1
+    assert memory.most == max(held) * 2**20
+    assert in_use + sum(needed) / len(needed) + leak * len(needed) > max(held)  # as it would be without a bound
 
 
 def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:

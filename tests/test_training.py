@@ -101,8 +101,8 @@ class TestResume:
             "hydra.run.dir=second",
         )
         rows = list(csv.DictReader((outcome.folder / "second" / "metrics.csv").open()))
-        rates = [float(row["lr-AdamW"]) for row in rows if row["lr-AdamW"]]
-        assert rates == pytest.approx([0.003 * cosine(epoch, epochs=4) for epoch in (2, 3)])
+        rates = [float(row["lr-AdamW/weights"]) for row in rows if row["lr-AdamW/weights"]]
+        assert rates == pytest.approx([0.003 * cosine(epoch / 4, warmup=0) for epoch in (2, 3)])
 
     def test_keeps_the_best_so_far_when_nothing_better_comes(
         self, command: Callable[..., Outcome], tmp_path: Path

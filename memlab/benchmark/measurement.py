@@ -14,14 +14,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median
 
-import psutil
 import torch
 from torch import Tensor
 
 from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
 from memlab.benchmark.contenders import Call, contenders, period, recall
 from memlab.benchmark.problems import Material, Problem
-from memlab.machine import peak_memory, seconds
+from memlab.machine import peak_memory, resident_memory, seconds
 from memlab.out_of_memory import is_out_of_memory
 
 TURN_SECONDS = 0.3
@@ -197,4 +196,4 @@ def _in_use(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     with suppress(OSError):  # where it is not allowed, the peak is that of the whole life of the process
         Path("/proc/self/clear_refs").write_text("5")
-    return int(psutil.Process().memory_info().rss)
+    return resident_memory()
