@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
 
-from memlab import command_line, sweep
+from memlab import command_line, new_folders, sweep
 from memlab.argument_checks import check_choice, check_whole_number
 from memlab.baselines import Baseline
 from memlab.checkpoints import check_checkpoint
@@ -81,7 +81,7 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig, folder: Path) -> float:
     """Compose, fit, test and report."""
     start = time.perf_counter()
-    with command_line.mistakes_in_one_line(), discarded_if_empty(folder):
+    with command_line.mistakes_in_one_line():
         run = prepare(cfg, folder)
     sizes = run.sizes
     support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
@@ -251,18 +251,6 @@ def title(results: dict[str, Any]) -> str:
 
 
 @contextmanager
-def discarded_if_empty(folder: Path) -> Iterator[None]:
-    """Hydra makes the run folder before it is known that the run can start; if it cannot, take the folder away."""
-    try:
-        yield
-    except BaseException:
-        for empty in [folder, folder.parent]:
-            if not any(empty.iterdir()):
-                empty.rmdir()
-        raise
-
-
-@contextmanager
 def lack_of_memory_in_one_line(cfg: DictConfig) -> Iterator[None]:
     """Training steps make themselves smaller; where else memory can run out, tell the user what to make smaller."""
     try:
@@ -292,7 +280,7 @@ def command() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `EpisodeOrder` is
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")  # `prepare` saw that it was empty
-    with command_line.exit_on_mistakes(known=default_config):
+    with command_line.exit_on_mistakes(known=default_config), new_folders.discarded_if_empty():
         main()
 
 

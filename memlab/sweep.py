@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import csv
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,10 +57,6 @@ class Job:
 class SweepReport(Callback):
     """Hydra callback that reports on the jobs of a multirun at its end."""
 
-    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """See to it that a sweep none of whose jobs could be composed leaves nothing behind."""
-        atexit.register(discard_if_jobless, Path(config.hydra.sweep.dir).absolute())
-
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Print the table and write it as ``sweep.csv``, and heat maps as ``heat_map.png``, into the sweep's folder.
 
@@ -88,16 +82,7 @@ def read_job(folder: Path) -> Job:
 
 def note_failure(folder: Path, *, overrides: Sequence[str], reason: str) -> None:
     """Leave in the folder of a job why it failed, for the report at the end."""
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / FAILURE_FILE).write_text(json.dumps({"overrides": list(overrides), "reason": reason}, indent=2) + "\n")
-
-
-def discard_if_jobless(folder: Path) -> None:
-    """Take away a sweep's folder that holds nothing but what Hydra writes before the first job."""
-    if folder.is_dir() and {entry.name for entry in folder.iterdir()} <= {"multirun.yaml"}:
-        shutil.rmtree(folder)
-        if not any(folder.parent.iterdir()):
-            folder.parent.rmdir()
 
 
 def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:

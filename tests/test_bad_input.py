@@ -14,7 +14,6 @@ import torch
 from memlab import command_line
 from memlab.baselines import PixelKNN
 from memlab.stored_keys import StoredKeys
-from memlab.sweep import discard_if_jobless
 from tests.conftest import SMOKE, Outcome
 from tests.public_files import write_idx
 
@@ -233,8 +232,6 @@ class TestSweep:
             outcome,
             "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
         )
-        for folder in outcome.run_folders:  # as at the exit of the process
-            discard_if_jobless(folder)
         assert_nothing_left(outcome)
 
     def test_mistake_in_one_job_costs_that_job_alone(self, command: Callable[..., Outcome]) -> None:
