@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from memlab.module import DivergenceError, MemoryClassifier
+from memlab.module import CHECKPOINT_FORMAT, DivergenceError, MemoryClassifier
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -81,8 +81,8 @@ def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> 
         max_epochs: epochs that the run is to reach, those of the checkpoint included.
 
     Raises:
-        ValueError: if the file is missing, damaged, not a checkpoint of memlab, of another encoder, similarity or set
-            of classes, or of a run that is already as long as asked.
+        ValueError: if the file is missing, damaged, not a checkpoint of this version of memlab, of another encoder,
+            similarity or set of classes, or of a run that is already as long as asked.
     """
     checkpoint = _read(path)
     classes = checkpoint["memlab"]["class_names"]
@@ -91,12 +91,13 @@ def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> 
             f"ckpt_path={path}: was trained on the classes {_listed(classes)}, and the data has"
             f" {_listed(model.class_names)}; must be the same, choose the data it was trained on"
         )
-    encoder = type(model.encoder).__name__
-    if checkpoint["memlab"]["encoder"] != encoder:
-        raise ValueError(
-            f"ckpt_path={path}: holds the encoder {checkpoint['memlab']['encoder']}, and the model has {encoder};"
-            " must be the same, choose the encoder it was trained with"
-        )
+    for part, module in [("encoder", model.encoder), ("similarity", model.memory.similarity)]:
+        theirs, name = checkpoint["memlab"][part], type(module).__name__
+        if theirs != name:
+            raise ValueError(
+                f"ckpt_path={path}: holds the {part} {theirs}, and the model has {name}; must be the same, choose the"
+                f" {part} it was trained with"
+            )
     theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if different := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
@@ -124,6 +125,11 @@ def _read(path: str) -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict) or "memlab" not in checkpoint:
         raise ValueError(f"ckpt_path={path}: not a checkpoint of memlab; must be one that train.py wrote")
+    if checkpoint["memlab"].get("format") != CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"ckpt_path={path}: written by another version of memlab; must be of this one, go on with the version that"
+            " wrote it or train anew"
+        )
     return checkpoint
 
 

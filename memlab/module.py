@@ -27,6 +27,9 @@ from memlab.support import Support
 BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
 
+CHECKPOINT_FORMAT = 1
+"""Goes up by one when what a checkpoint holds becomes another."""
+
 
 class Prediction(NamedTuple):
     """What the classifier says of a batch of queries, and why."""
@@ -253,7 +256,12 @@ class MemoryClassifier(pl.LightningModule):
         Tensors and plain values only.
         """
         checkpoint["memory"] = self.memory.state()
-        checkpoint["memlab"] = {"class_names": list(self.class_names), "encoder": type(self.encoder).__name__}
+        checkpoint["memlab"] = {
+            "format": CHECKPOINT_FORMAT,
+            "class_names": list(self.class_names),
+            "encoder": type(self.encoder).__name__,
+            "similarity": type(self.memory.similarity).__name__,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Have the memory go on with what was stored."""

@@ -208,6 +208,17 @@ class TestCheckpoint:
             command, checkpoint, "holds the encoder Conv, and the model has MLP; must be the same", "encoder=mlp"
         )
 
+    def test_of_another_similarity(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
+        message = "holds the similarity Dot, and the model has Cosine; must be the same"
+        self.refused(command, checkpoint, message, "similarity=cosine", "similarity.scale=1")
+
+    @pytest.mark.parametrize("number", [None, 0])
+    def test_of_another_format(self, checkpoint: Path, command: Callable[..., Outcome], number: int | None) -> None:
+        content = torch.load(checkpoint, weights_only=True)
+        content["memlab"] = {} if number is None else {"format": number}
+        torch.save(content, checkpoint)
+        self.refused(command, checkpoint, "written by another version of memlab; must be of this one")
+
     def test_of_another_size(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
         message = r"has encoder.projection.bias of shape \(64,\), and the model \(32,\); must be the same"
         self.refused(command, checkpoint, message, "encoder.embedding_size=32")
