@@ -20,6 +20,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.console import Console
@@ -92,7 +93,7 @@ def train(cfg: DictConfig, folder: Path) -> float:
     )
     log.info(f"run folder: {folder}")
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
-    with lack_of_memory_in_one_line(cfg):
+    with command_line.mistakes_in_one_line((MisconfigurationException,)), lack_of_memory_in_one_line(cfg):
         closing = fit(run, cfg)
         results = {**evaluate(run), **closing, **describe(run, cfg)}
         illustrate(run, cfg, folder, results)
@@ -143,10 +144,18 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
     )
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(
-        cfg.trainer, callbacks=list(callbacks.values()), logger=list(instantiate(cfg.logger).values())
+        cfg.trainer,
+        batches=datamodule.batches,
+        callbacks=list(callbacks.values()),
+        logger=list(instantiate(cfg.logger).values()),
     )
+    if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch != 1:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch}: must be 1, so that the learning rate"
+            f" can follow {cfg.scheduler.monitor} from epoch to epoch"
+        )
     if cfg.ckpt_path is not None:
-        check_checkpoint(cfg.ckpt_path, model, max_epochs=trainer.max_epochs)
+        check_checkpoint(cfg.ckpt_path, model, trainer)
     return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines)
 
 
@@ -162,8 +171,8 @@ def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
             raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
     if not run.best_checkpoint.best_model_path:
         raise command_line.UserError(
-            "training ended before the first validation, so that there is no best checkpoint to test; must go on for an"
-            " epoch or up to +trainer.val_check_interval; trainer=smoke is the shortest run"
+            "training ended without a validation, as it had been interrupted after its last step, so that there is no"
+            f" best checkpoint to test; go on for another epoch with trainer.max_epochs={run.trainer.current_epoch + 1}"
         )
     logged = run.trainer.callback_metrics
     found = {name: float(logged[name]) for name in logged if name.startswith("train/") or name == "validation/recall"}

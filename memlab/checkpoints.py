@@ -10,12 +10,36 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, Timer
 
 from memlab.module import CHECKPOINT_FORMAT, DivergenceError, MemoryClassifier
 
 
-class LastCheckpoint(ModelCheckpoint):
+class CheckpointAfterValidation(ModelCheckpoint):
+    """Saves after every validation: within an epoch at once, and at its end when the epoch is closed.
+
+    Lightning does the one or the other in all of a run. Only so does a run that goes on find an epoch that is over
+    closed, and one that is not open at its next step.
+
+    Args:
+        words: as Lightning's.
+    """
+
+    def __init__(self, **words: Any) -> None:
+        super().__init__(enable_version_counter=False, save_on_train_epoch_end=False, **words)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, or leave it to the end of the epoch."""
+        self._save_on_train_epoch_end = trainer.fit_loop.batch_idx + 1 == trainer.num_training_batches
+        super().on_validation_end(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save what was left."""
+        super().on_train_epoch_end(trainer, pl_module)
+        self._save_on_train_epoch_end = False
+
+
+class LastCheckpoint(CheckpointAfterValidation):
     """Keeps ``last.ckpt``, the state after the last validation or at an interruption.
 
     A callback of its own, because Lightning's ``save_last`` leaves the file as it is when the epoch was not the best.
@@ -25,7 +49,7 @@ class LastCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, *, dirpath: str) -> None:
-        super().__init__(dirpath=dirpath, filename="last", save_on_exception=True, enable_version_counter=False)
+        super().__init__(dirpath=dirpath, filename="last", save_on_exception=True)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Keep the state at an interruption; what has diverged must not replace the last good state."""
@@ -36,7 +60,7 @@ class LastCheckpoint(ModelCheckpoint):
         """Take nothing over: the file of the run gone on from stays where it is."""
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(CheckpointAfterValidation):
     """Keeps ``best.ckpt``; a run that goes on from a checkpoint takes the best so far along.
 
     Lightning's callback forgets it when the folder is another one.
@@ -48,7 +72,7 @@ class BestCheckpoint(ModelCheckpoint):
     """
 
     def __init__(self, *, dirpath: str, monitor: str, mode: str) -> None:
-        super().__init__(dirpath=dirpath, filename="best", monitor=monitor, mode=mode, enable_version_counter=False)
+        super().__init__(dirpath=dirpath, filename="best", monitor=monitor, mode=mode)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the run gone on from, if it still exists."""
@@ -72,13 +96,13 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **here})
 
 
-def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> None:
-    """See that a checkpoint is whole, fits the model and leaves epochs to train.
+def check_checkpoint(path: str, model: MemoryClassifier, trainer: pl.Trainer) -> None:
+    """See that a checkpoint is whole, fits the model and leaves something to train.
 
     Args:
         path: the file.
         model: what it is to be loaded into.
-        max_epochs: epochs that the run is to reach, those of the checkpoint included.
+        trainer: has the epochs, steps and time that the run is to reach, those of the checkpoint included.
 
     Raises:
         ValueError: if the file is missing, damaged, not a checkpoint of this version of memlab, of another encoder,
@@ -98,6 +122,11 @@ def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> 
                 f"ckpt_path={path}: holds the {part} {theirs}, and the model has {name}; must be the same, choose the"
                 f" {part} it was trained with"
             )
+    _check_shapes(path, checkpoint, model)
+    _check_something_left(path, checkpoint, trainer)
+
+
+def _check_shapes(path: str, checkpoint: dict[str, Any], model: MemoryClassifier) -> None:
     theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if different := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
@@ -106,11 +135,23 @@ def check_checkpoint(path: str, model: MemoryClassifier, *, max_epochs: int) -> 
             f"ckpt_path={path}: has {name} of shape {theirs.get(name)}, and the model {ours.get(name)};"
             " must be the same, choose the sizes it was trained with"
         )
-    done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if done >= max_epochs:
-        raise ValueError(
-            f"trainer.max_epochs={max_epochs}: must be above {done}, the epochs that {path} has behind it already"
-        )
+
+
+def _check_something_left(path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
+    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    (timer,) = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    seconds = int(checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"])
+    remaining = timer.time_remaining()
+    for name, limit, done in [
+        ("epochs", trainer.max_epochs, epochs),
+        ("steps", trainer.max_steps, checkpoint["global_step"]),
+        ("time", -1 if remaining is None else int(remaining), seconds),
+    ]:
+        if limit != -1 and done >= limit:  # -1 is Lightning's word for no limit
+            unit = "seconds" if name == "time" else name
+            raise ValueError(
+                f"trainer.max_{name}={limit}: must be above {done}, the {unit} that {path} has behind it already"
+            )
 
 
 def _read(path: str) -> dict[str, Any]:

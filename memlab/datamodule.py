@@ -198,6 +198,14 @@ class EpisodeDataModule(pl.LightningDataModule):
             "support": support.count(train_size=len(self.train_rows), batch_size=batch_size),
         }
         """Objects for training, validation and test; queries in a batch; M."""
+        validation, test = (-(-len(rows) // eval_batch_size) for rows in (self.validation_rows, self.test_rows))
+        self.batches = {
+            "train": self._episodes.steps,
+            "val": min(validation, test),
+            "test": test,
+            "predict": test,
+        }
+        """Batches of an epoch, of the smaller part of a validation, of a test and of a prediction."""
         self.reads_whole_training_set = support.is_whole
 
     def setup(self, stage: str) -> None:

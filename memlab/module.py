@@ -156,8 +156,8 @@ class MemoryClassifier(pl.LightningModule):
         Raises:
             DivergenceError: if the mean loss of the epoch is NaN or infinite.
         """
-        loss = self.trainer.callback_metrics["train/loss"]
-        if not loss.isfinite():
+        loss = self.trainer.callback_metrics.get("train/loss")  # None if a checkpoint had all steps of the epoch
+        if loss is not None and not loss.isfinite():
             raise DivergenceError(
                 f"train/loss={float(loss)} in epoch {self.current_epoch + 1}: must stay finite; lower optimizer.lr or"
                 " clip with trainer.gradient_clip_val"

@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from memlab import command_line
 from memlab.baselines import PixelKNN
+from memlab.module import MemoryClassifier
 from memlab.stored_keys import StoredKeys
 from tests.conftest import SMOKE, Outcome
 from tests.public_files import write_idx
 
 BAD_NUMBERS = ["0", "-5", "1.5", "abc"]
 WHOLE = "must be a whole number of at least 1"
+LIMIT = f"{WHOLE} or a share above 0 up to 1; a run needs a step, a validation and a test"
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown option": (
@@ -86,6 +89,45 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "devices": (["trainer.devices=2"], "trainer.devices=2: must be 1"),
     "accelerator": (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: must be one of auto, cpu, gpu"),
     "clipping": (["trainer.gradient_clip_val=0"], "trainer.gradient_clip_val=0: must be a number above 0"),
+    "steps": (["trainer.max_steps=0"], f"trainer.max_steps=0: {WHOLE}"),
+    **{
+        f"no {stage}": ([f"trainer.limit_{stage}_batches=0"], f"trainer.limit_{stage}_batches=0: {LIMIT}")
+        for stage in ("train", "val", "test", "predict")
+    },
+    "share of the validation that is no batch": (
+        ["trainer.limit_val_batches=0.9"],
+        "trainer.limit_val_batches=0.9: is less than one batch of 1; must be a larger share, or a number of batches",
+    ),
+    "share of an epoch that is no batch": (
+        ["trainer.limit_train_batches=0.04"],
+        "trainer.limit_train_batches=0.04: is less than one batch of 21",
+    ),
+    "share of the test that is no batch": (
+        ["trainer.limit_test_batches=0.1"],
+        "trainer.limit_test_batches=0.1: is less than one batch of 1",
+    ),
+    "validation after a share above 1": (["trainer.val_check_interval=1.5"], "trainer.val_check_interval=1.5: must be"),
+    "validation after more than an epoch": (
+        ["trainer.val_check_interval=11", "trainer.limit_train_batches=0.5"],
+        "trainer.val_check_interval=11: must be at most 10, the batches of an epoch",
+    ),
+    "validation after epochs": (
+        ["trainer.check_val_every_n_epoch=0"],
+        "trainer.check_val_every_n_epoch=0: must be a whole number of at least 1, or null",
+    ),
+    "validation after a share of all epochs": (
+        ["trainer.check_val_every_n_epoch=null"],
+        "trainer.check_val_every_n_epoch=None: needs a whole number of batches as trainer.val_check_interval",
+    ),
+    "rate that follows what is not measured": (
+        ["scheduler=plateau", "trainer.check_val_every_n_epoch=2"],
+        "trainer.check_val_every_n_epoch=2: must be 1, so that the learning rate can follow validation/nll",
+    ),
+    "time": (["trainer.max_time=1:30:00"], "trainer.max_time=1:30:00: must be days:hours:minutes:seconds above 0"),
+    "logging": (["trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps=-1: must be a whole number of at least 0"),
+    "validation before training": (["trainer.num_sanity_val_steps=x"], "trainer.num_sanity_val_steps=x: must be a"),
+    "run without a checkpoint": (["+trainer.fast_dev_run=true"], "trainer.fast_dev_run=True: writes no checkpoint"),
+    "what Lightning does not know": (["+trainer.steps=5"], "trainer: .*unexpected keyword argument 'steps'"),
     "nothing to train": (
         ["encoder=identity", "similarity.learn_scale=false"],
         "similarity.learn_scale=False: must be true",
@@ -175,15 +217,6 @@ def test_memory_that_runs_out_outside_of_a_training_step(
     assert line.startswith("error: out of memory outside of a training step; lower datamodule.eval_batch_size=1000, ")
 
 
-@pytest.mark.parametrize("word", ["max_steps=5", "limit_val_batches=0", "limit_train_batches=0", "fast_dev_run=true"])
-@pytest.mark.filterwarnings("ignore:.*could not find the monitored key.*")
-def test_run_without_a_validation(word: str, command: Callable[..., Outcome]) -> None:
-    outcome = command("trainer.enable_progress_bar=false", "trainer.max_epochs=1", f"+trainer.{word}")
-    assert outcome.status == 1
-    *_, line = outcome.err.splitlines()
-    assert line.startswith("error: training ended before the first validation, so that there is no best checkpoint ")
-
-
 class TestCheckpoint:
     @pytest.fixture
     def checkpoint(self, command: Callable[..., Outcome]) -> Path:
@@ -234,6 +267,17 @@ class TestCheckpoint:
         assert_one_line(
             outcome, "trainer.max_epochs=1: must be above 1, the epochs that .*last.ckpt has behind it already"
         )
+        outcome = command(f"ckpt_path={checkpoint}", "trainer.max_steps=2")
+        assert_one_line(
+            outcome, "trainer.max_steps=2: must be above 2, the steps that .*last.ckpt has behind it already"
+        )
+        content = torch.load(checkpoint, weights_only=True)
+        content["callbacks"]["Timer"]["time_elapsed"]["train"] = 60.5
+        torch.save(content, checkpoint)
+        outcome = command(f"ckpt_path={checkpoint}", "trainer.max_time=00:00:01:00")
+        assert_one_line(
+            outcome, "trainer.max_time=60: must be above 60, the seconds that .*last.ckpt has behind it already"
+        )
 
 
 class TestSweep:
@@ -252,6 +296,20 @@ class TestSweep:
         (sweep,) = outcome.run_folders
         assert (sweep / "1" / "results.json").is_file()
         assert [file.name for file in (sweep / "0").iterdir()] == ["failed.json"]
+
+
+def test_what_only_lightning_sees_when_training_is_under_way_is_one_line(
+    command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misconfigured(*_: object) -> None:
+        raise MisconfigurationException("two lines\nof advice")
+
+    for hook in ("on_fit_start", "on_test_start", "on_predict_start"):
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryClassifier, hook, misconfigured)
+            outcome = command(*SMOKE)
+            assert outcome.status == 1
+            assert outcome.err.splitlines() == ["error: two lines; of advice"]
 
 
 def test_traceback_is_shown_on_request(command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:

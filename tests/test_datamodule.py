@@ -247,6 +247,14 @@ def test_validation_and_test_objects_are_each_asked_once_and_are_never_in_a_supp
     assert not set(held_out.tolist()) & {i for e in keeper.episodes for i in e.support.ids.tolist()}
 
 
+def test_batches_are_as_many_as_the_loaders_give() -> None:
+    datamodule = fitted().trainer.datamodule  # type: ignore[attr-defined]
+    train, test = len(datamodule.train_dataloader()), len(datamodule.test_dataloader())
+    smaller = min(len(loader) for loader in datamodule.val_dataloader())
+    assert (train, smaller, test) == (3, 2, 4)
+    assert datamodule.batches == {"train": train, "val": smaller, "test": test, "predict": test}
+
+
 def test_split_is_the_same_for_every_seed() -> None:
     first, second = fitted(seed=1), fitted(seed=2)
     for a, b in zip(first.queries, second.queries, strict=True):

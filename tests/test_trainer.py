@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -15,12 +16,25 @@ WORDS: dict[str, Any] = {
     "devices": 1,
     "precision": "32-true",
     "max_epochs": 1,
+    "max_steps": None,
+    "max_time": None,
+    "limit_train_batches": 1.0,
+    "limit_val_batches": 1.0,
+    "limit_test_batches": 1.0,
+    "limit_predict_batches": 1.0,
+    "val_check_interval": 1.0,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    "batches": {"train": 20, "val": 2, "test": 4, "predict": 4},
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
     "raise_malloc_thresholds": True,
     "logger": False,
     "enable_checkpointing": False,
 }
+
+LIMIT = "must be a whole number of at least 1 or a share above 0 up to 1; a run needs a step, a validation and a test"
 
 MEASURE = """
 import resource, torch
@@ -84,6 +98,29 @@ def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:
     ("words", "message"),
     [
         ({"max_epochs": 0}, "max_epochs=0: must be a whole number of at least 1"),
+        ({"max_steps": 0}, "max_steps=0: must be a whole number of at least 1"),
+        ({"max_steps": -1}, "max_steps=-1: must be a whole number of at least 1"),
+        ({"max_steps": 1.5}, r"max_steps=1\.5: must be a whole number of at least 1"),
+        *(
+            ({f"limit_{stage}_batches": limit}, f"limit_{stage}_batches={limit}: {LIMIT}")
+            for stage in ("train", "val", "test", "predict")
+            for limit in (0, -1, 0.0, -0.5, 1.5, True, None, "abc", math.nan)
+        ),
+        ({"limit_train_batches": 0.04}, r"limit_train_batches=0\.04: is less than one batch of 20; must be a larger"),
+        ({"limit_val_batches": 0.4}, r"limit_val_batches=0\.4: is less than one batch of 2"),
+        ({"limit_test_batches": 0.2}, r"limit_test_batches=0\.2: is less than one batch of 4"),
+        ({"limit_predict_batches": 0.2}, r"limit_predict_batches=0\.2: is less than one batch of 4"),
+        ({"val_check_interval": 0}, "val_check_interval=0: must be a whole number of at least 1 or a share above 0"),
+        ({"val_check_interval": 21}, "val_check_interval=21: must be at most 20, the batches of an epoch"),
+        ({"val_check_interval": 11, "limit_train_batches": 0.5}, "val_check_interval=11: must be at most 10"),
+        ({"val_check_interval": 6, "limit_train_batches": 5}, "val_check_interval=6: must be at most 5"),
+        ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0: must be a whole number of at least 1, or null"),
+        ({"check_val_every_n_epoch": None}, "check_val_every_n_epoch=None: needs a whole number of batches"),
+        ({"max_time": 5}, "max_time=5: must be days:hours:minutes:seconds above 0"),
+        ({"max_time": "00:00:00:00"}, "max_time=00:00:00:00: must be days:hours:minutes:seconds above 0"),
+        ({"log_every_n_steps": -1}, "log_every_n_steps=-1: must be a whole number of at least 0"),
+        ({"num_sanity_val_steps": -2}, "num_sanity_val_steps=-2: must be a whole number of at least -1"),
+        ({"fast_dev_run": True}, "fast_dev_run=True: writes no checkpoint"),
         ({"devices": 2}, "devices=2: must be 1"),
         ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0"),
         ({"gradient_clip_val": -1}, "gradient_clip_val=-1: must be a number above 0"),
@@ -94,3 +131,17 @@ def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:
 def test_refuses_what_cannot_be(words: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_trainer(**{**WORDS, **words})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"limit_train_batches": 0.05, "limit_val_batches": 0.5, "limit_test_batches": 0.25},
+        {"limit_train_batches": 500, "val_check_interval": 20},
+        {"val_check_interval": 21, "check_val_every_n_epoch": None},
+        {"max_steps": 1, "max_time": "01:23:59:59", "log_every_n_steps": 0, "num_sanity_val_steps": -1},
+        {"fast_dev_run": False},
+    ],
+)
+def test_takes_what_can_be(words: dict[str, Any]) -> None:
+    make_trainer(**{**WORDS, **words})

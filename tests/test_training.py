@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
+from memlab.datamodule import Episode
+from memlab.module import MemoryClassifier
 from memlab.schedules import cosine
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 
@@ -60,13 +63,54 @@ class TestResume:
 
     def test_within_an_epoch_is_exact(self, straight: dict[str, Tensor], command: Callable[..., Outcome]) -> None:
         words = (*QUIET, *WITH_DROPOUT)
-        stop = ("+trainer.val_check_interval=8", f"+trainer.max_steps={STEPS + 8}")  # a checkpoint at step 8 of 21
+        stop = (f"trainer.max_steps={STEPS + 8}",)  # a checkpoint at step 8 of 21
         command(*words, *stop, "trainer.max_epochs=3", "hydra.run.dir=first")
         cut = torch.load("first/checkpoints/last.ckpt", weights_only=True)
         assert cut["global_step"] == STEPS + 8
         outcome = command(
             *words, "trainer.max_epochs=3", "ckpt_path=first/checkpoints/last.ckpt", "hydra.run.dir=second"
         )
+        assert outcome.status == 0, outcome.err
+        assert_equal(weights(outcome.folder / "second"), straight)
+
+    @pytest.mark.parametrize(
+        ("first", "also"),
+        [
+            ("trainer.max_epochs=1", "trainer.val_check_interval=7"),  # an epoch ends with the third of its validations
+            ("trainer.max_steps=5", "trainer.accumulate_grad_batches=2"),
+        ],
+    )
+    def test_up_to_a_step_is_exact(self, first: str, also: str, command: Callable[..., Outcome]) -> None:
+        words = (*QUIET, "baselines=[]", "encoder=linear", "encoder.dropout=0.3", "scheduler=constant", also)
+        command(*words, "trainer.max_steps=23", "hydra.run.dir=straight")
+        command(*words, first, "hydra.run.dir=first")
+        last = "ckpt_path=first/checkpoints/last.ckpt"
+        outcome = command(*words, "trainer.max_steps=23", last, "hydra.run.dir=second")
+        assert outcome.status == 0, outcome.err
+        ended, straight = (
+            torch.load(outcome.folder / run / "checkpoints" / "last.ckpt", weights_only=True)
+            for run in ("second", "straight")
+        )
+        assert_equal(ended["state_dict"], straight["state_dict"])
+        assert ended["global_step"] == 23
+        assert ended["EpisodeDataModule"] == straight["EpisodeDataModule"]
+
+    def test_after_an_interruption_in_the_validation_of_an_epoch_is_exact(
+        self, straight: dict[str, Tensor], command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = (*QUIET, *WITH_DROPOUT, "trainer.max_epochs=3")
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryClassifier, "_encode_memory", interrupt)
+            assert command(*words, "hydra.run.dir=first").status == 130
+        last = "ckpt_path=first/checkpoints/last.ckpt"
+        outcome = command(*words, "trainer.max_epochs=1", last, "hydra.run.dir=short")
+        assert outcome.err.splitlines()[-1].startswith("error: training ended without a validation, as it had been")
+        assert outcome.err.splitlines()[-1].endswith("go on for another epoch with trainer.max_epochs=2")
+        outcome = command(*words, last, "hydra.run.dir=second")
         assert outcome.status == 0, outcome.err
         assert_equal(weights(outcome.folder / "second"), straight)
 
@@ -79,10 +123,7 @@ class TestResume:
         memory = ("memory=topk", f"memory/index={index}", "memory.refresh_every=10", "memory.k=6")
         words = (*QUIET, *WITH_DROPOUT[:3], *memory, "augmentation=none", "trainer.max_epochs=2")
         command(*words, "hydra.run.dir=straight")
-        stop = (
-            ("+trainer.val_check_interval=8", f"+trainer.max_steps={cut}") if cut % STEPS else ("trainer.max_epochs=1",)
-        )
-        command(*words, *stop, "hydra.run.dir=first")
+        command(*words, f"trainer.max_steps={cut}", "hydra.run.dir=first")
         last = "first/checkpoints/last.ckpt"
         assert torch.load(last, weights_only=True)["memory"]["step"] == cut
         outcome = command(*words, f"ckpt_path={last}", "hydra.run.dir=second")
@@ -118,6 +159,67 @@ class TestResume:
         assert (results["epochs"], results["best_epoch"]) == (2, 1)
         best = weights(tmp_path / "second", "best.ckpt")
         assert_equal(best, weights(tmp_path / "first", "best.ckpt"))
+
+
+class TestEnd:
+    """A run ends with a validation and a checkpoint of its last step, whatever ends it."""
+
+    WORDS = (*QUIET, "baselines=[]", "encoder=linear", "callbacks.early_stopping.patience=100")
+
+    @pytest.mark.parametrize(
+        ("words", "validated"),
+        [
+            (("trainer.max_steps=5",), [5]),
+            (("trainer.max_steps=25",), [21, 25]),
+            (("trainer.max_steps=25", "trainer.val_check_interval=8"), [8, 16, 25]),
+            (("trainer.max_steps=24", "trainer.check_val_every_n_epoch=3"), [24]),
+            (("trainer.max_steps=9", "trainer.accumulate_grad_batches=4"), [6, 9]),
+            (("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"), [42, 63]),
+            (("trainer.max_epochs=1", "trainer.val_check_interval=8"), [8, 16, 21]),
+            (
+                ("trainer.max_epochs=2", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=25"),
+                [25, 42],
+            ),
+        ],
+    )
+    def test_by_epochs_or_steps(
+        self,
+        words: tuple[str, ...],
+        validated: list[int],
+        command: Callable[..., Outcome],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        steps: list[int] = []
+        monkeypatch.setattr(
+            MemoryClassifier, "on_validation_start", lambda model: steps.append(model.global_step), raising=False
+        )
+        outcome = command(*self.WORDS, *words)
+        assert outcome.status == 0, outcome.err
+        assert steps == validated
+        self.check_checkpoints(outcome.run_folders[0], validated)
+
+    def check_checkpoints(self, folder: Path, validated: list[int]) -> None:
+        best, last = (
+            torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last")
+        )
+        assert last["global_step"] == validated[-1]
+        assert best["global_step"] in validated
+        assert (folder / "results.json").is_file()
+
+    def test_by_time(self, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
+        """By a clock that goes on by a second with each step."""
+        steps = [0]
+        monkeypatch.setattr(Timer, "time_elapsed", lambda *_: steps[0])
+        step = MemoryClassifier.training_step
+
+        def counted(model: MemoryClassifier, batch: Episode, batch_idx: int) -> Tensor:
+            steps[0] += 1
+            return step(model, batch, batch_idx)
+
+        monkeypatch.setattr(MemoryClassifier, "training_step", counted)
+        outcome = command(*self.WORDS, "trainer.max_time=00:00:00:05", "trainer.check_val_every_n_epoch=2")
+        assert outcome.status == 0, outcome.err
+        self.check_checkpoints(outcome.run_folders[0], [5])
 
 
 def test_last_is_the_last_epoch_also_if_an_earlier_one_was_the_best(command: Callable[..., Outcome]) -> None:
