@@ -149,10 +149,10 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
         callbacks=list(callbacks.values()),
         logger=list(instantiate(cfg.logger).values()),
     )
-    if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch != 1:
+    if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch is None:
         raise ValueError(
-            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch}: must be 1, so that the learning rate"
-            f" can follow {cfg.scheduler.monitor} from epoch to epoch"
+            "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow"
+            f" {cfg.scheduler.monitor} from one validation to the next"
         )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, trainer)

@@ -139,7 +139,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     Args:
         data: all objects, and which are for the test.
         support: draws the support of a training batch.
-        batch_size: B, queries in a training step.
+        batch_size: B, queries in a training step; ``auto`` for 64, or 256 of vectors, which cost little to encode, and
+            at most a quarter of the training set.
         eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
         validation_fraction: share of the training rows held out for validation, class by class.
         split_seed: seed of that split, apart from ``seed``, so that all runs validate on the same objects.
@@ -159,7 +160,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         *,
         data: LabelledData,
         support: SupportSampler,
-        batch_size: int,
+        batch_size: int | str,
         eval_batch_size: int,
         validation_fraction: float,
         split_seed: int,
@@ -169,7 +170,6 @@ class EpisodeDataModule(pl.LightningDataModule):
         augmentation: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        batch_size = check_whole_number("batch_size", batch_size)
         self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
         check_number("validation_fraction", validation_fraction, above=0, below=1)
         self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
@@ -184,6 +184,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.store.normalise_by(self.train_rows)
         if self._augmentation is not None:
             _try_out(self._augmentation, self.store, self.train_rows)
+        if batch_size == "auto":
+            batch_size = _batch_size(self.store.input_shape, train_size=len(self.train_rows))
+        batch_size = check_whole_number("batch_size", batch_size, or_else="auto")
         train_labels = self.store.labels[self.train_rows]
         support.check_fit(labels=train_labels, batch_size=batch_size)
         self._episodes = EpisodeDataset(
@@ -284,6 +287,11 @@ class EpisodeDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from there."""
         self._order.resume_at(state_dict["epoch"], state_dict["step"])
+
+
+def _batch_size(shape: Any, *, train_size: int) -> int:
+    usual = 256 if isinstance(shape, tuple) and len(shape) == 1 else 64
+    return max(min(usual, train_size // 4), 1)
 
 
 def _as_it_is(rows: Any) -> Any:

@@ -245,10 +245,9 @@ class MemoryClassifier(pl.LightningModule):
             factor, steps = self._scheduler["factor"], self.trainer.estimated_stepping_batches
             scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps))
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {**self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)},
-        }
+        followed = {"frequency": self.trainer.check_val_every_n_epoch} if "monitor" in self._scheduler else {}
+        config = {**followed, **self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the memory has stored, and what `memlab.checkpoints` needs to tell whether a checkpoint fits.

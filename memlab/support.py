@@ -128,22 +128,31 @@ class WholeSupport(SupportSampler):
         """No positions, which would be all of them at every step; see `SupportSampler.draw`."""
 
 
+AUTO = 500
+"""M if it is ``auto``, where a batch leaves so many: enough for a good gradient, at a few times the batch's cost."""
+
+
 class UniformSupport(SupportSampler):
     """M training objects, each equally likely (the thesis's section 2.3).
 
     Args:
-        size: M, or below 1 a share of the training set.
+        size: M, or below 1 a share of the training set; ``auto`` for 500, or what a batch leaves if that is less.
 
     Raises:
-        ValueError: if M is neither a whole number of at least 1 nor a share.
+        ValueError: if M is neither a whole number of at least 1 nor a share nor ``auto``.
     """
 
-    def __init__(self, *, size: float) -> None:
-        share = isinstance(size, float | np.floating) and 0 < size < 1
-        self.size = float(size) if share else check_whole_number("size", size, or_else="a share between 0 and 1")
+    def __init__(self, *, size: float | str) -> None:
+        if size == "auto":
+            self.size: float | None = None
+        else:
+            share = isinstance(size, float | np.floating) and 0 < size < 1
+            self.size = float(size) if share else check_whole_number("size", size, or_else="a share below 1, or auto")
 
     def count(self, *, train_size: int, batch_size: int) -> int:
         """See `SupportSampler.count`."""
+        if self.size is None:
+            return min(AUTO, train_size - batch_size)
         return int(self.size) if self.size >= 1 else max(round(self.size * train_size), 1)
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
@@ -167,10 +176,10 @@ class BalancedSupport(UniformSupport):
     A class that has fewer free objects than its share gives all it has, and the others make up for it.
 
     Args:
-        size: M, at least the number of classes, or below 1 a share of the training set.
+        size: M, at least the number of classes; else as of `UniformSupport`.
 
     Raises:
-        ValueError: if M is neither a whole number of at least 1 nor a share.
+        ValueError: if M is neither a whole number of at least 1 nor a share nor ``auto``.
     """
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
@@ -179,7 +188,7 @@ class BalancedSupport(UniformSupport):
         present = len(labels.unique())
         if self.count(train_size=len(labels), batch_size=batch_size) < present:
             raise ValueError(
-                f"support.size={self.size}: must be at least {present}, the number of classes, for balanced"
+                f"support.size={self.size or 'auto'}: must be at least {present}, the number of classes, for balanced"
             )
 
     def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:

@@ -17,6 +17,8 @@ from memlab.argument_checks import check_choice, check_number, check_switch, che
 
 log = logging.getLogger(__name__)
 
+VALIDATIONS = 20
+"""In a run whose epochs are many and short: each encodes the whole training set."""
 ACCELERATORS = ["auto", "cpu", "gpu", "cuda", "mps"]
 
 
@@ -25,15 +27,16 @@ def make_trainer(
     accelerator: str,
     devices: int,
     precision: str,
-    max_epochs: int,
+    max_epochs: int | None,
     max_steps: int | None,
     max_time: str | None,
+    default_steps: int,
     limit_train_batches: int | float,
     limit_val_batches: int | float,
     limit_test_batches: int | float,
     limit_predict_batches: int | float,
     val_check_interval: int | float,
-    check_val_every_n_epoch: int | None,
+    check_val_every_n_epoch: int | str | None,
     accumulate_grad_batches: int,
     gradient_clip_val: float | None,
     log_every_n_steps: int,
@@ -46,23 +49,26 @@ def make_trainer(
     """Make a `pytorch_lightning.Trainer` whose runs end with a validation.
 
     What comes first of ``max_epochs``, ``max_steps`` and ``max_time`` ends training; all three count from the very
-    start, before the checkpoint that a run goes on from. A limit is a number of batches or a share of them above 0 up
+    start, before the checkpoint that a run goes on from. Where neither of the former is given, a run has about
+    ``default_steps`` steps, in whole epochs: an epoch is 20 steps on one data set and 1,000 on another, and to learn
+    takes steps. A limit is a number of batches or a share of them above 0 up
     to 1: ``1`` is one batch, ``1.0`` are all.
 
     Args:
         accelerator: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         devices: 1; every step draws its own support, and sharing one among processes is not implemented.
         precision: as Lightning names it: ``32-true``, ``bf16-mixed``, ``16-mixed`` (GPU only), ``64-true``, ...
-        max_epochs: epochs to train for.
+        max_epochs: epochs to train for, or None for no limit.
         max_steps: moves of the optimizer to train for, or None for no limit.
         max_time: how long to train, as days:hours:minutes:seconds, or None for no limit.
+        default_steps: moves of the optimizer to train for, rounded to epochs, without ``max_epochs`` and ``max_steps``.
         limit_train_batches: limit of an epoch.
         limit_val_batches: limit of a validation.
         limit_test_batches: limit of the test.
         limit_predict_batches: limit of the answers and the evidence that are written when the test is over.
         val_check_interval: batches from one validation to the next, or the share of an epoch.
-        check_val_every_n_epoch: epochs from one that is validated to the next; None for validations every
-            ``val_check_interval`` batches, counted through the epochs.
+        check_val_every_n_epoch: epochs from one that is validated to the next; ``auto`` for as few as make twenty
+            validations or more; None for validations every ``val_check_interval`` batches, counted through the epochs.
         accumulate_grad_batches: batches whose gradients are added up before the optimizer moves.
         gradient_clip_val: largest gradient norm, or None for no clipping.
         log_every_n_steps: steps from one that is logged to the next; 0 to log epochs alone.
@@ -76,9 +82,11 @@ def make_trainer(
         ValueError: for a value out of range, a limit that leaves nothing or a device that this machine does not have.
     """
     on_cpu = _check_device(accelerator, devices=devices, precision=precision)
-    check_whole_number("max_epochs", max_epochs)
-    if max_steps is not None:
-        check_whole_number("max_steps", max_steps)
+    for name, most in {"max_epochs": max_epochs, "max_steps": max_steps}.items():
+        if most is not None:
+            check_whole_number(name, most, or_else="null")
+    check_whole_number("default_steps", default_steps)
+    check_whole_number("accumulate_grad_batches", accumulate_grad_batches)
     limits = {
         "train": limit_train_batches,
         "val": limit_val_batches,
@@ -88,8 +96,13 @@ def make_trainer(
     for stage, limit in limits.items():
         _check_limit(f"limit_{stage}_batches", limit, of=batches[stage])
     epoch = _limited(batches["train"], limit_train_batches)
+    steps = -(-epoch // accumulate_grad_batches)
+    if max_epochs is None and max_steps is None:
+        max_epochs = max(round(default_steps / steps), 1)
+    if check_val_every_n_epoch == "auto":
+        epochs = max_epochs or -(-(max_steps or 0) // steps)
+        check_val_every_n_epoch = max(epochs // VALIDATIONS, 1)
     _check_validations(val_check_interval, check_val_every_n_epoch, epoch=epoch)
-    check_whole_number("accumulate_grad_batches", accumulate_grad_batches)
     if gradient_clip_val is not None:
         check_number("gradient_clip_val", gradient_clip_val, above=0)
     check_whole_number("log_every_n_steps", log_every_n_steps, minimum=0)
@@ -106,14 +119,14 @@ def make_trainer(
         accelerator=accelerator,
         devices=devices,
         precision=precision,  # type: ignore[arg-type]
-        max_epochs=max_epochs,
+        max_epochs=-1 if max_epochs is None else max_epochs,
         max_steps=-1 if max_steps is None else max_steps,
         limit_train_batches=limit_train_batches,
         limit_val_batches=limit_val_batches,
         limit_test_batches=limit_test_batches,
         limit_predict_batches=limit_predict_batches,
         val_check_interval=val_check_interval,
-        check_val_every_n_epoch=check_val_every_n_epoch,
+        check_val_every_n_epoch=check_val_every_n_epoch,  # type: ignore[arg-type]  # checked
         accumulate_grad_batches=accumulate_grad_batches,
         gradient_clip_val=gradient_clip_val,
         log_every_n_steps=log_every_n_steps,
@@ -156,10 +169,10 @@ def _limited(batches: int, limit: int | float) -> int:
     return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
 
 
-def _check_validations(interval: int | float, every_n_epoch: int | None, *, epoch: int) -> None:
+def _check_validations(interval: int | float, every_n_epoch: int | str | None, *, epoch: int) -> None:
     _check_count_or_share("val_check_interval", interval, reason="1 is after every batch, 1.0 at the end of an epoch")
     if every_n_epoch is not None:
-        check_whole_number("check_val_every_n_epoch", every_n_epoch, or_else="null")
+        check_whole_number("check_val_every_n_epoch", every_n_epoch, or_else="auto or null")
         if isinstance(interval, int) and interval > epoch:
             raise ValueError(
                 f"val_check_interval={interval}: must be at most {epoch}, the batches of an epoch; to count through the"

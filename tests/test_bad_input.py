@@ -113,15 +113,15 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "validation after epochs": (
         ["trainer.check_val_every_n_epoch=0"],
-        "trainer.check_val_every_n_epoch=0: must be a whole number of at least 1, or null",
+        "trainer.check_val_every_n_epoch=0: must be a whole number of at least 1, or auto or null",
     ),
     "validation after a share of all epochs": (
         ["trainer.check_val_every_n_epoch=null"],
         "trainer.check_val_every_n_epoch=None: needs a whole number of batches as trainer.val_check_interval",
     ),
     "rate that follows what is not measured": (
-        ["scheduler=plateau", "trainer.check_val_every_n_epoch=2"],
-        "trainer.check_val_every_n_epoch=2: must be 1, so that the learning rate can follow validation/nll",
+        ["scheduler=plateau", "trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=10"],
+        "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow",
     ),
     "time": (["trainer.max_time=1:30:00"], "trainer.max_time=1:30:00: must be days:hours:minutes:seconds above 0"),
     "logging": (["trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps=-1: must be a whole number of at least 0"),

@@ -24,6 +24,7 @@ WORDS: dict[str, Any] = {
     "limit_predict_batches": 1.0,
     "val_check_interval": 1.0,
     "check_val_every_n_epoch": 1,
+    "default_steps": 2000,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
     "batches": {"train": 20, "val": 2, "test": 4, "predict": 4},
@@ -114,7 +115,7 @@ def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:
         ({"val_check_interval": 21}, "val_check_interval=21: must be at most 20, the batches of an epoch"),
         ({"val_check_interval": 11, "limit_train_batches": 0.5}, "val_check_interval=11: must be at most 10"),
         ({"val_check_interval": 6, "limit_train_batches": 5}, "val_check_interval=6: must be at most 5"),
-        ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0: must be a whole number of at least 1, or null"),
+        ({"check_val_every_n_epoch": 0}, "check_val_every_n_epoch=0: must be a whole number of at least 1, or auto"),
         ({"check_val_every_n_epoch": None}, "check_val_every_n_epoch=None: needs a whole number of batches"),
         ({"max_time": 5}, "max_time=5: must be days:hours:minutes:seconds above 0"),
         ({"max_time": "00:00:00:00"}, "max_time=00:00:00:00: must be days:hours:minutes:seconds above 0"),
@@ -145,3 +146,23 @@ def test_refuses_what_cannot_be(words: dict[str, Any], message: str) -> None:
 )
 def test_takes_what_can_be(words: dict[str, Any]) -> None:
     make_trainer(**{**WORDS, **words})
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs", "every"),
+    [
+        ({}, 100, 5),  # 2,000 steps of 20 in an epoch
+        ({"default_steps": 1}, 1, 1),
+        ({"default_steps": 630}, 32, 1),
+        ({"accumulate_grad_batches": 3}, 286, 14),  # 7 steps in an epoch
+        ({"limit_train_batches": 0.5}, 200, 10),
+        ({"max_epochs": 3}, 3, 1),
+        ({"max_steps": 100}, -1, 1),
+        ({"max_steps": 2001}, -1, 5),
+        ({"check_val_every_n_epoch": 2}, 100, 2),
+    ],
+)
+def test_without_a_limit_a_run_is_as_long_as_so_many_steps(words: dict[str, Any], epochs: int, every: int) -> None:
+    trainer = make_trainer(**{**WORDS, "max_epochs": None, "check_val_every_n_epoch": "auto", **words})
+    assert trainer.max_epochs == epochs
+    assert trainer.check_val_every_n_epoch == every
