@@ -142,6 +142,7 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
         evidence_k=cfg.evidence.k,
         compile=cfg.compile,
     )
+    check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(
         cfg.trainer,

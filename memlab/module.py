@@ -11,20 +11,29 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError
+from torchmetrics.classification import MulticlassAccuracy
 
 from memlab import functional
 from memlab.argument_checks import check_switch
 from memlab.datamodule import Episode, EpisodeDataModule, Queries
 from memlab.evidence import Evidence
 from memlab.memory import FullMemory, TopKMemory
+from memlab.metrics import EvaluationMetrics
 from memlab.out_of_memory import Step, until_it_fits
 from memlab.reading import ReadAll
 from memlab.stored_keys import StoredKeys
 from memlab.support import Support
 
-BEST_IS = {"validation/nll": "min", "validation/accuracy": "max", "validation/ece": "min"}
+BEST_IS = {
+    "validation/nll": "min",
+    "validation/accuracy": "max",
+    "validation/balanced_accuracy": "max",
+    "validation/f1_macro": "max",
+    "validation/brier": "min",
+    "validation/ece": "min",
+    "validation/top5_accuracy": "max",
+    "validation/auroc": "max",
+}
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
 
 CHECKPOINT_FORMAT = 1
@@ -64,9 +73,9 @@ class MemoryClassifier(pl.LightningModule):
     """Trains an encoder so that attention over a memory of labelled objects gives the class.
 
     Logs ``train/loss``, ``train/accuracy`` and ``train/absent_class_rate`` (share of queries whose class the support
-    lacked) by epoch, over the supports drawn; ``validation/*`` and ``test/*`` accuracy (from 0 to 1), nll (nats) and
-    ece (expected calibration error, 15 bins) with the whole training set as memory. A memory that stores keys adds
-    what `memlab.memory.TopKMemory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
+    lacked) by epoch, over the supports drawn; as ``validation/*`` and ``test/*`` the figures of
+    `memlab.metrics.EvaluationMetrics` with the whole training set as memory. A memory that stores keys adds what
+    `memlab.memory.TopKMemory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
 
     Args:
         encoder: f, of objects to (B, D) embeddings, with D as its ``embedding_size``.
@@ -118,8 +127,8 @@ class MemoryClassifier(pl.LightningModule):
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
         self.train_accuracy = MulticlassAccuracy(len(class_names), average="micro", validate_args=False)
-        self.validation_metrics = _evaluation_metrics(len(class_names), "validation")
-        self.test_metrics = _evaluation_metrics(len(class_names), "test")
+        self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
+        self.test_metrics = EvaluationMetrics(len(class_names), "test")
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
@@ -211,12 +220,9 @@ class MemoryClassifier(pl.LightningModule):
         self.to(keys.store.device).eval()
         return self.memory.similarity.points(self._encoded(queries).keys, self._encoded(keys).keys)
 
-    def _evaluate(self, batch: Queries, metrics: MetricCollection) -> Tensor:
+    def _evaluate(self, batch: Queries, metrics: EvaluationMetrics) -> Tensor:
         query: Tensor = self.encoder(batch.inputs)
-        class_scores, lowest = self._reading.read(query)
-        metrics["accuracy"].update(functional.answers(class_scores), batch.labels)
-        metrics["ece"].update(functional.class_log_mass(class_scores).exp(), batch.labels)
-        metrics["nll"].update(functional.nll(class_scores, batch.labels, lowest))
+        metrics.measure(self._reading.read(query), batch.labels)
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
         return query
 
@@ -281,15 +287,3 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
         {"name": "others", "params": others, "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _evaluation_metrics(num_classes: int, stage: str) -> MetricCollection:
-    return MetricCollection(
-        {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-            "nll": MeanMetric(),
-            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
-        },
-        prefix=f"{stage}/",
-        compute_groups=False,
-    )

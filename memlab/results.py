@@ -83,7 +83,9 @@ def read_confusion(folder: Path) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
-    """Accuracy, NLL and calibration error of the classifier, and the baselines on the same split beside it.
+    """The main figures of the classifier, and the baselines on the same split beside it.
+
+    Accuracy, NLL and calibration error; AUROC for two classes, for more of them balanced accuracy.
 
     Args:
         results: as in ``results.json``.
@@ -96,15 +98,17 @@ def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
         caption=f"best of {results['epochs']} epochs by validation: epoch {results['best_epoch']};"
         f" {results['wall_time_seconds']:.0f} s",
     )
+    balance = ("test/balanced_accuracy", "balanced\naccuracy", "{:.2%}")
+    columns = [
+        ("test/accuracy", "test\naccuracy", "{:.2%}"),
+        ("test/auroc", "AUROC", "{:.4f}") if "test/auroc" in results else balance,
+        ("test/nll", "NLL, nats", "{:.4f}"),
+        ("test/ece", "calibration\nerror", "{:.2%}"),
+    ]
     table.add_column("classifier")
-    for heading in ["test accuracy", "NLL, nats", "calibration error"]:
+    for _, heading, _ in columns:
         table.add_column(heading, justify="right")
-    table.add_row(
-        classifier,
-        f"{results['test/accuracy']:.2%}",
-        f"{results['test/nll']:.4f}",
-        f"{results['test/ece']:.2%}",
-    )
+    table.add_row(classifier, *(text.format(results[name]) for name, _, text in columns))
     for baseline in results["baselines"].values():
-        table.add_row(baseline["title"], f"{baseline['accuracy']:.2%}", "-", "-")
+        table.add_row(baseline["title"], f"{baseline['accuracy']:.2%}", *["-"] * (len(columns) - 1))
     return table

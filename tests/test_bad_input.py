@@ -81,6 +81,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "learning rate below 0": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     "seed": (["seed=-1"], "seed=-1: must be a whole number of at least 0"),
     "monitor": (["monitor=test/accuracy"], "monitor=test/accuracy: must be one of validation/nll, "),
+    "monitor of two classes": (
+        ["monitor=validation/auroc"],
+        "monitor=validation/auroc: must be one of validation/accuracy, .*, validation/top5_accuracy$",
+    ),
     "precision": (["trainer.precision=8"], "trainer: Precision 8 is invalid. Allowed precision values"),
     "half precision on a CPU": (
         ["trainer=cpu", "trainer.precision=16-mixed"],

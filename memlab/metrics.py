@@ -1,0 +1,108 @@
+"""What is measured of the answers, at validation and in the test alike: over all objects, whatever the batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, MulticlassCalibrationError
+
+from memlab import functional
+
+
+class ClassCounts(Metric):
+    """Objects and answers of every class, from which figures by class are computed.
+
+    Three vectors are held. What torchmetrics has for the same figures makes a (C, C) matrix of every batch.
+
+    Args:
+        num_classes: C.
+    """
+
+    full_state_update = False
+    right: Tensor
+    """(C,) objects of each class that were answered right."""
+    objects: Tensor
+    """(C,) objects of each class."""
+    answers: Tensor
+    """(C,) how often each class was answered."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("right", "objects", "answers"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, answers: Tensor, targets: Tensor) -> None:
+        """Count the answers (B,), -1 for none, to objects of the true classes (B,)."""
+        num_classes = len(self.objects)
+        self.right += targets[answers == targets].bincount(minlength=num_classes)
+        self.objects += targets.bincount(minlength=num_classes)
+        self.answers += answers[answers >= 0].bincount(minlength=num_classes)
+
+
+class BalancedAccuracy(ClassCounts):
+    """See `memlab.functional.balanced_accuracy`."""
+
+    def compute(self) -> Tensor:
+        """The figure over all objects."""
+        return functional.balanced_accuracy(self.right, self.objects)
+
+
+class MacroF1(ClassCounts):
+    """See `memlab.functional.macro_f1`."""
+
+    def compute(self) -> Tensor:
+        """The figure over all objects."""
+        return functional.macro_f1(self.right, self.objects, self.answers)
+
+
+class EvaluationMetrics(MetricCollection):
+    """The figures of one evaluation, over its T objects with class mass ``y_tc``.
+
+    ``accuracy``: share of the objects whose class has the largest mass.
+    ``balanced_accuracy``: mean over the classes that have objects of the share of them that is answered right.
+    ``f1_macro``: mean F1 over the classes that have objects or were answered.
+    ``top5_accuracy``: share of the objects whose class is among the five of largest mass; for more than five classes.
+    ``auroc``: probability that an object of class 1 has more mass of class 1 than an object of class 0, equal mass
+    counting half; exact, for two classes alone.
+    ``nll``: mean of `memlab.functional.nll`, nats.
+    ``brier``: mean of `memlab.functional.brier`, from 0 to 2.
+    ``ece``: expected calibration error, ``sum_i T_i / T |accuracy_i - confidence_i|`` over 15 bins i of the largest
+    mass, which is the confidence.
+
+    Args:
+        num_classes: C.
+        stage: stands before the names, as ``test`` in ``test/accuracy``.
+    """
+
+    def __init__(self, num_classes: int, stage: str) -> None:
+        metrics: dict[str, Metric | MetricCollection] = {
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "balanced_accuracy": BalancedAccuracy(num_classes),
+            "f1_macro": MacroF1(num_classes),
+            "nll": MeanMetric(),
+            "brier": MeanMetric(),
+            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
+        }
+        if num_classes > 5:
+            metrics["top5_accuracy"] = MeanMetric()
+        if num_classes == 2:
+            metrics["auroc"] = BinaryAUROC(thresholds=None, validate_args=False)
+        super().__init__(metrics, prefix=f"{stage}/", compute_groups=False)
+
+    def measure(self, read: functional.ClassRead, targets: Tensor) -> None:
+        """Take what objects of the true classes (B,) have read."""
+        log_mass = functional.class_log_mass(read.class_scores)
+        mass, answers = log_mass.exp(), functional.answers(read.class_scores)
+        arguments: dict[str, tuple[Any, ...]] = {
+            **dict.fromkeys(["accuracy", "balanced_accuracy", "f1_macro"], (answers, targets)),
+            "top5_accuracy": (functional.within_top(log_mass, targets, k=5).float(),),
+            "auroc": (mass[:, -1], targets),  # of two classes, class 1
+            "nll": (functional.nll(read.class_scores, targets, read.lowest),),
+            "brier": (functional.brier(mass, targets),),
+            "ece": (mass, targets),
+        }
+        for name, metric in self.items(keep_base=True):
+            metric.update(*arguments[name])

@@ -1,0 +1,40 @@
+"""What a run leaves to be read."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from memlab.results import results_table
+
+RESULTS: dict[str, Any] = {
+    "data": "pictures",
+    "seed": 0,
+    "sizes": {"test": 10_000, "train": 54_000, "support": 10_000},
+    "epochs": 30,
+    "best_epoch": 29,
+    "wall_time_seconds": 12_345.0,
+    "test/accuracy": 0.98765,
+    "test/balanced_accuracy": 0.95432,
+    "test/nll": 12.3456,
+    "test/ece": 0.12345,
+    "baselines": {"knn_tangent": {"title": "kNN by tangent distance, k = 1", "accuracy": 1.0}},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "shown", "left_out"),
+    [({}, ["balanced", "95.43%"], "AUROC"), ({"test/auroc": 0.98764}, ["AUROC", "0.9876"], "balanced")],
+)
+def test_closing_table_fits_eighty_columns(more: dict[str, float], shown: list[str], left_out: str) -> None:
+    printed = io.StringIO()
+    table = results_table({**RESULTS, **more}, classifier="resnet_small encoder, topk memory, M = 54,000, K = 32")
+    Console(file=printed, width=80).print(table)
+    text = printed.getvalue()
+    for words in ("accuracy", "98.77%", "NLL, nats", "12.3456", "calibration", "12.35%", "100.00%", *shown):
+        assert words in text
+    assert left_out not in text
+    assert max(map(len, text.splitlines())) <= 80
