@@ -32,7 +32,7 @@ from memlab.checkpoints import check_checkpoint
 from memlab.datamodule import EpisodeDataModule
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.machine import machine_name, peak_memory
-from memlab.module import BEST_IS, DivergenceError, MemoryClassifier, Prediction
+from memlab.module import BEST_IS, DivergenceError, MemoryClassifier
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.reading import check_k
 from memlab.results import results_table, versions, write_confusion, write_results
@@ -239,11 +239,10 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
         if sizes["support"]
         else "train: while learning; validation and test: after the epoch",
     )
-    batches: Any = run.trainer.predict(run.model, datamodule=run.datamodule)
-    prediction = Prediction.join(batches)
-    write_confusion(folder, run.datamodule.store.class_names, prediction.confusion().cpu().numpy())
+    tested = run.model.tested
+    write_confusion(folder, run.datamodule.store.class_names, tested.confusion().numpy())
     draw_evidence(
-        prediction,
+        tested,
         run.datamodule.store,
         figures / "evidence.png",
         title=heading,

@@ -58,6 +58,11 @@ class Prediction(NamedTuple):
         columns = (torch.cat(column) for column in zip(*evidence, strict=True))
         return cls(torch.cat(ids), torch.cat(labels), torch.cat(log_probs), Evidence(*columns))
 
+    def cpu(self) -> Prediction:
+        """The same in host memory."""
+        evidence = Evidence(*(column.cpu() for column in self.evidence))
+        return Prediction(self.ids.cpu(), self.labels.cpu(), self.log_probs.cpu(), evidence)
+
     def confusion(self) -> Tensor:
         """(C, C) how many objects of each class (row) were answered by each class (column)."""
         num_classes = self.log_probs.shape[1]
@@ -86,12 +91,15 @@ class MemoryClassifier(pl.LightningModule):
         scheduler: learning rate over the training: its ``factor`` as a function of progress (`memlab.schedules`), or
             Lightning's configuration of a scheduler (``interval``, ``monitor``, ...) whose ``scheduler`` makes it from
             the optimizer.
-        evidence_k: support objects that `predict_step` gives for each query.
+        evidence_k: support objects that `predict_step` and the test give for each query.
         compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
 
     Raises:
         ValueError: if there is nothing to train, or the optimizer refuses its arguments.
     """
+
+    tested: Prediction
+    """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
 
     def __init__(
         self,
@@ -185,32 +193,43 @@ class MemoryClassifier(pl.LightningModule):
         """Encode the whole training set, once for all evaluation batches."""
         self._encode_memory()
 
-    on_test_epoch_start = on_predict_epoch_start = on_validation_epoch_start
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_start(self) -> None:
+        """Encode the whole training set, and begin to collect what is answered."""
+        self._encode_memory()
+        self._tested_batches: list[Prediction] = []
 
     def on_validation_epoch_end(self) -> None:
         """Log what was measured, and let the encoded memory go: the encoder is about to change."""
         self._reading.close()
 
-    on_test_epoch_end = on_predict_epoch_end = on_validation_epoch_end
+    on_predict_epoch_end = on_validation_epoch_end
+
+    def on_test_epoch_end(self) -> None:
+        """Put together what was answered, and let the encoded memory go."""
+        self.tested = Prediction.join(self._tested_batches)
+        del self._tested_batches
+        self._reading.close()
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure on validation objects, and on test objects for the learning curve."""
-        query = self._evaluate(batch, self.validation_metrics if dataloader_idx == 0 else self.test_metrics)
+        query, class_scores = self._read(batch)
+        self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, class_scores, batch)
         if dataloader_idx == 0 and batch_idx == 0 and isinstance(self.memory, TopKMemory):
             recall = self.memory.recall(query, self._reading.stored.keys)
             if recall is not None:
                 self.log("validation/recall", recall, on_step=False, on_epoch=True, add_dataloader_idx=False)
 
     def test_step(self, batch: Queries, batch_idx: int) -> None:
-        """Measure on test objects."""
-        self._evaluate(batch, self.test_metrics)
+        """Measure on test objects, and keep what was answered."""
+        query, class_scores = self._read(batch)
+        self._measure(self.test_metrics, class_scores, batch)
+        self._tested_batches.append(self._prediction(batch, query, class_scores).cpu())
 
     def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
         """Class mass and evidence of each query."""
-        query = self.encoder(batch.inputs)
-        log_probs = functional.class_log_mass(self._reading.class_scores(query))
-        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
-        return Prediction(batch.ids, batch.labels, log_probs, evidence)
+        return self._prediction(batch, *self._read(batch))
 
     def embedded(self, *, queries: Support, keys: Support) -> tuple[Tensor, Tensor]:
         """(Q, D') and (M, D') points of some objects: the nearest by Euclidean distance is that by the similarity.
@@ -220,11 +239,18 @@ class MemoryClassifier(pl.LightningModule):
         self.to(keys.store.device).eval()
         return self.memory.similarity.points(self._encoded(queries).keys, self._encoded(keys).keys)
 
-    def _evaluate(self, batch: Queries, metrics: EvaluationMetrics) -> Tensor:
+    def _read(self, batch: Queries) -> tuple[Tensor, functional.ClassRead]:
+        """(B, D) encoded queries and what they have read."""
         query: Tensor = self.encoder(batch.inputs)
-        metrics.measure(self._reading.read(query), batch.labels)
+        return query, self._reading.read(query)
+
+    def _measure(self, metrics: EvaluationMetrics, read: functional.ClassRead, batch: Queries) -> None:
+        metrics.measure(read, batch.labels)
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
-        return query
+
+    def _prediction(self, batch: Queries, query: Tensor, read: functional.ClassRead) -> Prediction:
+        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
+        return Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
 
     def _encode_memory(self) -> None:
         self._reading.open(self.memory.stored(lambda: self._encoded(self._datamodule.whole_support())))

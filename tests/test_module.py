@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from memlab import functional
 from memlab.datamodule import EpisodeDataModule
@@ -17,7 +18,8 @@ from memlab.module import MemoryClassifier, Prediction
 from memlab.objects import ObjectStore
 from memlab.reading import ReadAll
 from memlab.similarity import Cosine, Dot, Euclidean, Similarity
-from memlab.support import UniformSupport
+from memlab.stored_keys import StoredKeys
+from memlab.support import Support, UniformSupport
 from tests.conftest import quiet_trainer
 
 N, C = 60, 3
@@ -102,6 +104,27 @@ def test_prediction_tells_class_mass_and_evidence() -> None:
     torch.testing.assert_close(found.log_probs.exp().sum(dim=1), torch.ones(12))
     assert found.evidence.weights.shape == (12, 4)
     assert set(found.evidence.ids.flatten().tolist()) <= set(module.train_rows.tolist())
+
+
+def test_one_pass_over_the_test_objects_tells_what_prediction_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, module = classifier(), datamodule()
+    parts: Any = quiet_trainer().predict(model, datamodule=module)
+    encodings: list[StoredKeys] = []
+    encode = model._encoded
+
+    def counted(support: Support) -> StoredKeys:
+        encodings.append(encode(support))
+        return encodings[-1]
+
+    monkeypatch.setattr(model, "_encoded", counted)
+    for _ in range(2):  # a second test begins anew
+        quiet_trainer().test(model, datamodule=module, verbose=False)
+    assert len(encodings) == 2
+    for tested, predicted in zip(tree_leaves(model.tested), tree_leaves(Prediction.join(parts)), strict=True):
+        assert torch.equal(tested, predicted)
+    assert [len(batch.ids) for batch in parts] == [5, 5, 2]
+    assert all(leaf.device.type == "cpu" for leaf in tree_leaves(model.tested))
+    assert sum(leaf.numel() for leaf in tree_leaves(model.tested)) == 12 * (1 + 1 + C + 3 * 4)
 
 
 def test_share_of_queries_whose_class_was_absent_is_logged() -> None:
