@@ -176,7 +176,7 @@ def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
             f" best checkpoint to test; go on for another epoch with trainer.max_epochs={run.trainer.current_epoch + 1}"
         )
     logged = run.trainer.callback_metrics
-    found = {name: float(logged[name]) for name in logged if name.startswith("train/") or name == "validation/recall"}
+    found = {name: float(logged[name]) for name in logged if name.startswith("train/")}
     peak = peak_memory(run.trainer.strategy.root_device)
     return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **found}
 
@@ -215,6 +215,7 @@ def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
         "sizes": run.sizes,
         "epochs": run.trainer.current_epoch,
         "best_epoch": best["epoch"] + 1,
+        **best["memlab"].get("figures", {}),  # a best checkpoint of an earlier version, taken along, has none
         "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
         "device": str(run.trainer.strategy.root_device),
         "machine": machine_name(run.trainer.strategy.root_device),

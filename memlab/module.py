@@ -214,8 +214,8 @@ class MemoryClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure on validation objects, and on test objects for the learning curve."""
-        query, class_scores = self._read(batch)
-        self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, class_scores, batch)
+        query, read = self._read(batch)
+        self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, read, batch)
         if dataloader_idx == 0 and batch_idx == 0 and isinstance(self.memory, TopKMemory):
             recall = self.memory.recall(query, self._reading.stored.keys)
             if recall is not None:
@@ -223,9 +223,9 @@ class MemoryClassifier(pl.LightningModule):
 
     def test_step(self, batch: Queries, batch_idx: int) -> None:
         """Measure on test objects, and keep what was answered."""
-        query, class_scores = self._read(batch)
-        self._measure(self.test_metrics, class_scores, batch)
-        self._tested_batches.append(self._prediction(batch, query, class_scores).cpu())
+        query, read = self._read(batch)
+        self._measure(self.test_metrics, read, batch)
+        self._tested_batches.append(self._prediction(batch, query, read).cpu())
 
     def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
         """Class mass and evidence of each query."""
@@ -282,16 +282,18 @@ class MemoryClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the memory has stored, and what `memlab.checkpoints` needs to tell whether a checkpoint fits.
+        """Add what the memory has stored, the figures of the last validation, and what `memlab.checkpoints` needs.
 
         Tensors and plain values only.
         """
+        logged = self.trainer.callback_metrics
         checkpoint["memory"] = self.memory.state()
         checkpoint["memlab"] = {
             "format": CHECKPOINT_FORMAT,
             "class_names": list(self.class_names),
             "encoder": type(self.encoder).__name__,
             "similarity": type(self.memory.similarity).__name__,
+            "figures": {name: float(logged[name]) for name in logged if name.startswith("validation/")},
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -248,4 +248,9 @@ class TestRunFolder:
             (row for row in rows if row["validation/nll"]), key=lambda row: float(row["validation/nll"])
         )
         assert int(by_validation["epoch"]) + 1 == results["best_epoch"]
+        selected = {name: float(value) for name, value in by_validation.items() if name.startswith("validation/")}
+        assert {name: value for name, value in results.items() if name.startswith("validation/")} == selected
+        assert {name.split("/")[1] for name in results if name.startswith("test/")} == {
+            name.split("/")[1] for name in selected
+        }
         assert float(by_validation["test/accuracy"]) == pytest.approx(results["test/accuracy"])

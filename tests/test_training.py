@@ -154,9 +154,12 @@ class TestResume:
         (kept,) = [state for name, state in checkpoint["callbacks"].items() if name.startswith("BestCheckpoint")]
         kept["best_model_score"] = torch.tensor(-1.0)  # better than any to come
         torch.save(checkpoint, path)
+        first = json.loads((tmp_path / "first" / "results.json").read_text())
         command(*SMOKE, "trainer.max_epochs=2", f"ckpt_path={path}", "hydra.run.dir=second")
         results = json.loads((tmp_path / "second" / "results.json").read_text())
         assert (results["epochs"], results["best_epoch"]) == (2, 1)
+        chosen_by = ("validation/nll", "validation/accuracy", "test/nll")
+        assert [results[name] for name in chosen_by] == [first[name] for name in chosen_by]
         best = weights(tmp_path / "second", "best.ckpt")
         assert_equal(best, weights(tmp_path / "first", "best.ckpt"))
 
