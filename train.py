@@ -55,6 +55,8 @@ class Run:
     best_checkpoint: ModelCheckpoint
     last_checkpoint: ModelCheckpoint
     baselines: dict[str, Baseline]
+    facts: dict[str, Any]
+    """What is run, without which a figure means nothing."""
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -95,7 +97,7 @@ def train(cfg: DictConfig, folder: Path) -> float:
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
     with command_line.mistakes_in_one_line((MisconfigurationException,)), lack_of_memory_in_one_line(cfg):
         closing = fit(run, cfg)
-        results = {**evaluate(run), **closing, **describe(run, cfg)}
+        results = {**evaluate(run), **closing, **run.facts, **outcome(run)}
         illustrate(run, cfg, folder, results)
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
@@ -157,7 +159,8 @@ def prepare(cfg: DictConfig, folder: Path) -> Run:
         )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, trainer)
-    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines)
+    facts = describe(cfg, datamodule, model, trainer)
+    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines, facts)
 
 
 def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
@@ -203,24 +206,32 @@ def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
     return {"title": baseline.title, "accuracy": float(accuracy), "seconds": time.perf_counter() - start}
 
 
-def describe(run: Run, cfg: DictConfig) -> dict[str, Any]:
-    """What was run: the facts without which a figure means nothing."""
+def describe(
+    cfg: DictConfig, datamodule: EpisodeDataModule, model: MemoryClassifier, trainer: pl.Trainer
+) -> dict[str, Any]:
+    """What is run, as far as it is known before training, so that nothing of it can fail when training is over."""
     choices = HydraConfig.get().runtime.choices
-    best = torch.load(run.best_checkpoint.best_model_path, map_location="cpu", weights_only=True)
     return {
         "seed": cfg.seed,
-        "data": run.datamodule.data.name,
+        "data": datamodule.data.name,
         "overrides": list(HydraConfig.get().overrides.task),
         "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
-        "sizes": run.sizes,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "device": str(trainer.strategy.root_device),
+        "machine": machine_name(trainer.strategy.root_device),
+        "precision": trainer.precision,
+        "versions": versions(),
+    }
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """How far training went, and what validation said of the best checkpoint."""
+    best = torch.load(run.best_checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    return {
+        "sizes": run.sizes,  # not before: memory.chunk_size=auto is measured in training
         "epochs": run.trainer.current_epoch,
         "best_epoch": best["epoch"] + 1,
         **best["memlab"].get("figures", {}),  # a best checkpoint of an earlier version, taken along, has none
-        "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
-        "device": str(run.trainer.strategy.root_device),
-        "machine": machine_name(run.trainer.strategy.root_device),
-        "precision": run.trainer.precision,
-        "versions": versions(),
     }
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from memlab import __version__
+
 FILE = "results.json"
 CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
 """What is followed by epoch, and what it is called."""
-PACKAGES = ["memlab", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
+PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    """Versions of Python, of memlab and of the packages that a result depends on."""
+    return {"python": platform.python_version(), "memlab": __version__, **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a package can be imported that was never installed, from a clone or an archive
+        return "unknown"
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:

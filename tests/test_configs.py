@@ -234,7 +234,7 @@ class TestRunFolder:
         assert results["seed"] == 0
         assert results["data"] == "digits"
         assert results["sizes"] == {"train": 1293, "validation": 144, "test": 360, "batch": 64, "support": 500}
-        assert results["versions"].keys() == {"python", *PACKAGES}
+        assert results["versions"].keys() == {"python", "memlab", *PACKAGES}
         assert results["wall_time_seconds"] > 0
         assert results["epochs"] == 3
         assert 1 <= results["best_epoch"] <= 3

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from memlab.results import results_table
+import memlab
+from memlab import results
+from memlab.results import PACKAGES, results_table, versions
 
 RESULTS: dict[str, Any] = {
     "data": "pictures",
@@ -38,3 +41,15 @@ def test_closing_table_fits_eighty_columns(more: dict[str, float], shown: list[s
         assert words in text
     assert left_out not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_versions_are_told_of_packages_that_were_never_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert versions().keys() == {"python", "memlab", *PACKAGES}
+    assert "unknown" not in versions().values()
+
+    def version(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(results, "version", version)
+    assert versions()["memlab"] == memlab.__version__
+    assert versions()["torch"] == "unknown"

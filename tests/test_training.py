@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning.callbacks import Timer
 from torch import Tensor
 
+import memlab
 from memlab.datamodule import Episode
 from memlab.module import MemoryClassifier
 from memlab.schedules import cosine
@@ -301,6 +302,25 @@ class TestRealProcess:
             assert run.returncode == 0, err
         found = [json.loads(file.read_text())["seed"] for file in tmp_path.glob("outputs/*/results.json")]
         assert sorted(found) == [0, 1]
+
+    def test_a_clone_that_is_not_installed_ends_with_results(
+        self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "hidden").mkdir()
+        (tmp_path / "hidden" / "sitecustomize.py").write_text(
+            "import importlib.metadata as metadata\n"
+            "def version(name, known=metadata.version):\n"
+            "    if name == 'memlab':\n"
+            "        raise metadata.PackageNotFoundError(name)\n"
+            "    return known(name)\n"
+            "metadata.version = version\n"
+        )
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
+        run = start(*SMOKE)
+        _, err = run.communicate(timeout=120)
+        assert run.returncode == 0, err
+        (file,) = tmp_path.glob("outputs/*/results.json")
+        assert json.loads(file.read_text())["versions"]["memlab"] == memlab.__version__
 
     def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(
         self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
