@@ -35,7 +35,7 @@ from memlab.machine import machine_name, peak_memory
 from memlab.module import BEST_IS, DivergenceError, MemoryClassifier
 from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.reading import check_k
-from memlab.results import results_table, versions, write_confusion, write_results
+from memlab.results import results_table, versions, write_confusion, write_predictions, write_results
 
 CONF = str(Path(__file__).parent / "conf")
 
@@ -236,7 +236,7 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw the learning curve and the evidence, and write the confusion matrix."""
+    """Draw the learning curve and the evidence, and write the predictions and the confusion matrix."""
     figures = folder / "figures"
     figures.mkdir()
     heading = f"{results['data']}, {title(results)}"
@@ -252,7 +252,17 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
         else "train: while learning; validation and test: after the epoch",
     )
     tested = run.model.tested
-    write_confusion(folder, run.datamodule.store.class_names, tested.confusion().numpy())
+    class_names = run.datamodule.store.class_names
+    write_predictions(
+        folder,
+        class_names,
+        ids=tested.ids.tolist(),
+        sources=map(run.datamodule.data.source, tested.ids.tolist()),
+        truth=tested.labels.tolist(),
+        answers=tested.log_probs.argmax(dim=1).tolist(),
+        mass=tested.log_probs.float().exp().numpy(),
+    )
+    write_confusion(folder, class_names, tested.confusion().numpy())
     draw_evidence(
         tested,
         run.datamodule.store,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from memlab import __version__
+from memlab.files import written_whole
 
 FILE = "results.json"
 CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
@@ -35,15 +35,42 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def write_predictions(
+    folder: Path,
+    class_names: Sequence[str],
+    *,
+    ids: Sequence[int],
+    sources: Iterable[str],
+    truth: Sequence[int],
+    answers: Sequence[int],
+    mass: NDArray[np.float32],
+) -> None:
+    """Write what was answered to each test object, a line for each, as ``predictions.csv``.
+
+    Args:
+        folder: of the run.
+        class_names: by class id.
+        ids: (T,) which object it is.
+        sources: (T,) where it is from.
+        truth: (T,) its class.
+        answers: (T,) the class answered.
+        mass: (T, C) class mass, written with the nine digits that give back the same float32.
+    """
+    with written_whole(folder / "predictions.csv") as file:
+        csv.writer(file).writerow(["id", "source", "truth", "answer", *(f"p({name})" for name in class_names)])
+        # Numbers need no quoting: with a thousand classes csv's writer takes six times as long as one format by line.
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator=",")
+        numbers = ",".join(["%.9g"] * len(class_names)) + "\r\n"
+        for number, source, label, answer, row in zip(ids, sources, truth, answers, mass, strict=True):
+            writer.writerow([number, source, class_names[label], class_names[answer]])
+            file.write(numbers % tuple(row.tolist()))
+
+
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:
     """Write ``results.json`` into a run folder in one move, so that the file's presence means the run is complete."""
-    unfinished = folder / f".{FILE}.unfinished"
-    with unfinished.open("w") as file:
+    with written_whole(folder / FILE) as file:
         json.dump(results, file, indent=2)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / FILE)
 
 
 def read_results(folder: Path) -> dict[str, Any] | None:
@@ -78,7 +105,7 @@ def write_confusion(folder: Path, class_names: Sequence[str], counts: NDArray[np
         class_names: by class id.
         counts: (C, C) test objects by true class and answer.
     """
-    with (folder / "confusion.csv").open("w", newline="") as file:
+    with written_whole(folder / "confusion.csv") as file:
         writer = csv.writer(file)
         writer.writerow(["true class", *class_names])
         writer.writerows([name, *line] for name, line in zip(class_names, counts.tolist(), strict=True))
@@ -86,7 +113,7 @@ def write_confusion(folder: Path, class_names: Sequence[str], counts: NDArray[np
 
 def read_confusion(folder: Path) -> tuple[list[str], NDArray[np.int64]]:
     """Class names and counts as `write_confusion` wrote them."""
-    with (folder / "confusion.csv").open(newline="") as file:
+    with (folder / "confusion.csv").open(encoding="utf-8", newline="") as file:
         (_, *names), *lines = csv.reader(file)
     return names, np.array([[int(count) for count in line[1:]] for line in lines])
 

@@ -209,6 +209,7 @@ class TestRunFolder:
             "config.yaml",
             "metrics.csv",
             "confusion.csv",
+            "predictions.csv",
             "results.json",
             "train.log",
             "checkpoints/best.ckpt",
@@ -218,6 +219,7 @@ class TestRunFolder:
         }
         self.check_results(folder, outcome.out)
         self.check_metrics(folder)
+        self.check_predictions(folder)
         for picture in (folder / "figures").iterdir():
             assert matplotlib.image.imread(picture).std() > 0.05
         config: Any = OmegaConf.load(folder / "config.yaml")
@@ -238,6 +240,18 @@ class TestRunFolder:
         assert results["wall_time_seconds"] > 0
         assert results["epochs"] == 3
         assert 1 <= results["best_epoch"] <= 3
+
+    def check_predictions(self, folder: Path) -> None:
+        results = json.loads((folder / "results.json").read_text())
+        lines = list(csv.DictReader((folder / "predictions.csv").open(newline="")))
+        assert len(lines) == results["sizes"]["test"]
+        assert all(line["source"] == f"row {line['id']}" for line in lines)
+        mass = np.array([[line[f"p({name})"] for name in range(10)] for line in lines], np.float32)
+        assert [str(answer) for answer in mass.argmax(axis=1)] == [line["answer"] for line in lines]
+        truth = np.array([int(line["truth"]) for line in lines])
+        assert results["test/accuracy"] == pytest.approx(np.mean(mass.argmax(axis=1) == truth))
+        brier = np.mean(np.square(mass - np.eye(10)[truth]).sum(axis=1))
+        assert results["test/brier"] == pytest.approx(brier, rel=1e-5)
 
     def check_metrics(self, folder: Path) -> None:
         results = json.loads((folder / "results.json").read_text())

@@ -59,6 +59,7 @@ def test_reads_idx_files_with_their_official_split(name: str, folder: str, tmp_p
     assert data.store.inputs.shape == (260, 1, 28, 28)
     assert (len(data.train_rows), len(data.test_rows)) == (200, 60)
     assert data.test_rows[0] == 200
+    assert [data.source(row) for row in (0, 199, 200, 259)] == ["train[0]", "train[199]", "test[0]", "test[59]"]
     assert data.store.labels[[0, 199, 200, 259]].tolist() == [0, 9, 0, 9]
     assert len(data.store.class_names) == 10
     bright = data.store.inputs[:, 0, :, 0].float().argmax(dim=1)
@@ -187,6 +188,10 @@ class TestCifarAndSvhn:
 class TestOptions:
     WORDS: ClassVar[dict[str, Any]] = {"test_fraction": 0.2, "split_seed": 0}
 
+    def test_sources_are_those_of_the_rows_whatever_is_left_out(self) -> None:
+        data = digits(**self.WORDS, classes=[3, 8], train_fraction=0.5, flip_labels=0.1)
+        assert [data.source(row) for row in data.test_rows.tolist()] == [f"row {row}" for row in data.test_rows]
+
     def test_left_out_change_nothing(self) -> None:
         plain = digits(**self.WORDS)
         asked = digits(**self.WORDS, classes=None, train_fraction=1.0, flip_labels=0.0, options_seed=3)
@@ -287,6 +292,7 @@ class TestTensorFile:
         assert data.name == "mine"
         assert torch.equal(data.store.inputs, self.X)
         assert data.store.class_names == ("2", "7")
+        assert [data.source(row) for row in (0, 19)] == ["X[0]", "X[19]"]
         assert torch.equal(data.store.labels, (self.Y == 7).long())
         assert sorted([*data.train_rows.tolist(), *data.test_rows.tolist()]) == list(range(20))
         assert data.store.labels[data.test_rows].bincount().tolist() == [2, 2]
@@ -297,6 +303,7 @@ class TestTensorFile:
         data = self.load(self.write(tmp_path / f"mine.{kind}", **arrays))
         assert (data.train_rows.tolist(), data.test_rows.tolist()) == (list(range(20)), list(range(20, 24)))
         assert torch.equal(data.store.inputs[20:], self.X[:4] + 1)
+        assert [data.source(row) for row in (0, 19, 20, 23)] == ["X[0]", "X[19]", "X_test[0]", "X_test[3]"]
 
     @pytest.mark.parametrize(
         ("inputs", "kept"),

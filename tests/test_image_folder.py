@@ -65,6 +65,13 @@ class TestLayout:
         assert data.store.inputs.dtype is torch.uint8
         assert (len(data.train_rows), len(data.test_rows)) == (18, 18)
         assert not set(data.train_rows.tolist()) & set(data.test_rows.tolist())
+        for rows, part in ((data.train_rows, "train"), (data.test_rows, "test")):
+            for row in rows.tolist():
+                part_found, class_name, file = data.source(row).split("/")
+                assert part_found == part
+                assert class_name == data.store.class_names[int(data.store.labels[row])]
+                pixels = np.asarray(Image.open(tmp_path / "pets" / part / class_name / file).resize((8, 8)))
+                assert abs(pixels.mean() - data.store.inputs[row].float().mean()) < 1
         for label, colour in enumerate(COLOURS.values()):
             seen = mean_colours(data)[data.store.labels == label]
             torch.testing.assert_close(seen, torch.tensor(colour).float().expand(12, 3), atol=12, rtol=0)
@@ -96,6 +103,14 @@ class TestLayout:
         assert data.store.labels[data.train_rows].bincount().tolist() == [6, 6, 6]
         assert "train: 2 files left alone" in caplog.text
         assert "validation left alone" in caplog.text
+
+    def test_names_that_are_not_utf8_are_told_with_escapes(self, tmp_path: Path) -> None:
+        root = write_images(tmp_path / os.fsdecode(b"caf\xe9"), parts=("",))
+        (root / "red").rename(root / os.fsdecode(b"rouge\xe2tre"))
+        data = load(root)
+        assert data.name == "caf\\xe9"
+        assert data.store.class_names == ("blue", "green", "rouge\\xe2tre")
+        assert data.source(17) == "rouge\\xe2tre/005.png"
 
     @pytest.mark.parametrize(
         ("removed", "message"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import io
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 import memlab
 from memlab import results
-from memlab.results import PACKAGES, results_table, versions
+from memlab.results import PACKAGES, results_table, versions, write_predictions
 
 RESULTS: dict[str, Any] = {
     "data": "pictures",
@@ -53,3 +56,22 @@ def test_versions_are_told_of_packages_that_were_never_installed(monkeypatch: py
     monkeypatch.setattr(results, "version", version)
     assert versions()["memlab"] == memlab.__version__
     assert versions()["torch"] == "unknown"
+
+
+def test_predictions_come_back_to_the_last_bit_whatever_the_names(tmp_path: Path) -> None:
+    names = ['a "b", c', "=1+1", "line\nbreak", "d"]
+    sources = ["train/a, b/1.png", 'x"y', "two\r\nlines", "row 3", "café"]
+    mass = np.random.default_rng(0).random((5, 4), np.float32) ** 20  # down to where float32 has fewer digits
+    mass[0] = np.array([0, 1, np.finfo(np.float32).tiny, np.finfo(np.float32).smallest_subnormal])
+    write_predictions(
+        tmp_path, names, ids=range(7, 12), sources=sources, truth=[0, 1, 2, 3, 0], answers=[1, 1, 2, 2, 3], mass=mass
+    )
+    with (tmp_path / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["id", "source", "truth", "answer", *(f"p({name})" for name in names)]
+    assert [line[0] for line in lines] == ["7", "8", "9", "10", "11"]
+    assert [line[1] for line in lines] == sources
+    assert [line[2] for line in lines] == [names[label] for label in (0, 1, 2, 3, 0)]
+    assert [line[3] for line in lines] == [names[label] for label in (1, 1, 2, 2, 3)]
+    np.testing.assert_array_equal(np.array([line[4:] for line in lines], np.float32), mass)
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]

@@ -24,6 +24,8 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from memlab.files import written_whole
+
 log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
 
@@ -155,12 +157,8 @@ class Cache:
             entries = self._write(files, unfinished, old, old_pixels)
             unfinished.replace(self._folder / name)
         manifest = {"format": FORMAT, "pixels": name, "files": entries}
-        with _removed_on_failure(unfinished := self._manifest.with_suffix(".json.unfinished")):
-            with unfinished.open("w") as out:
-                json.dump(manifest, out)
-                out.flush()
-                os.fsync(out.fileno())
-            unfinished.replace(self._manifest)
+        with written_whole(self._manifest) as out:
+            json.dump(manifest, out)
         if old:
             Path(str(old_pixels.filename)).unlink()  # type: ignore[attr-defined]
 

@@ -77,7 +77,7 @@ def image_folder(
     store = ObjectStore(
         inputs=images.pixels,
         labels=torch.tensor([number[file.class_name] for file in files]),
-        class_names=tuple(names),
+        class_names=tuple(map(_in_utf8, names)),
     )
     good = torch.tensor([file.path not in images.problems for file in files])
     if parts == PARTS:
@@ -93,7 +93,8 @@ def image_folder(
     else:
         rows = good.nonzero().flatten()
         train_rows, test_rows = stratified_split(rows, store.labels, held_out=test_fraction, seed=split_seed)
-    return LabelledData(folder.resolve().name, store, train_rows, test_rows)
+    paths = [_in_utf8(file.path) for file in files]
+    return LabelledData(_in_utf8(folder.resolve().name), store, train_rows, test_rows, paths.__getitem__)
 
 
 def _place(folder: Path, cache: str | None) -> Path:
@@ -144,6 +145,11 @@ def _files_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
             yield from _files_below(entry.path)
         else:
             yield entry
+
+
+def _in_utf8(name: str) -> str:
+    """A name of the file system as it can be written and drawn: bytes that are not UTF-8 as escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _see_to_bad_files(root: str, images: CachedImages, *, on_bad_file: str) -> None:

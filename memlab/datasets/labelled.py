@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,23 @@ class LabelledData:
     """(N,) rows for training and validation."""
     test_rows: Tensor
     """(T,) rows for the test."""
+    source: Callable[[int], str] = "row {}".format
+    """Tells of a row where its object is from."""
+
+
+def in_two_parts(first: str, second: str, *, size: int) -> Callable[[int], str]:
+    """Tells of rows that are two parts one after the other which part a row is from, and its place there.
+
+    Args:
+        first: name of the first part.
+        second: name of the second part.
+        size: rows of the first part.
+
+    >>> source = in_two_parts("X", "X_test", size=20)
+    >>> source(17), source(23)
+    ('X[17]', 'X_test[3]')
+    """
+    return lambda row: f"{first}[{row}]" if row < size else f"{second}[{row - size}]"
 
     def __post_init__(self) -> None:
         for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import wraps
 
 import torch
@@ -112,4 +113,4 @@ def _relabelled(
     data: LabelledData, labels: Tensor, class_names: tuple[str, ...], train_rows: Tensor, test_rows: Tensor
 ) -> LabelledData:
     store = ObjectStore(inputs=data.store.inputs, labels=labels, class_names=class_names)
-    return LabelledData(data.name, store, train_rows, test_rows)
+    return replace(data, store=store, train_rows=train_rows, test_rows=test_rows)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from memlab.argument_checks import check_number
-from memlab.datasets.labelled import LabelledData, stratified_split
+from memlab.datasets.labelled import LabelledData, in_two_parts, stratified_split
 from memlab.datasets.options import with_options
 from memlab.objects import ObjectStore
 
@@ -65,7 +65,8 @@ def tensor_file(*, path: str, test_fraction: float, split_seed: int) -> Labelled
     else:
         check_number("test_fraction", test_fraction, above=0, below=1)
         train_rows, test_rows = stratified_split(rows, store.labels, held_out=test_fraction, seed=split_seed)
-    return LabelledData(file.stem, store, train_rows, test_rows)
+    source = in_two_parts("X", "X_test", size=len(inputs[0]))
+    return LabelledData(file.stem, store, train_rows, test_rows, source)
 
 
 def _read_npz(file: Path) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor
 
 from memlab.argument_checks import check_choice, check_switch
-from memlab.datasets.labelled import LabelledData
+from memlab.datasets.labelled import LabelledData, in_two_parts
 from memlab.datasets.options import with_options
 from memlab.objects import ObjectStore
 
@@ -111,7 +111,8 @@ def torchvision_images(*, name: str, root: str, download: bool) -> LabelledData:
             f" ({type(error).__name__}: {error}); remove it and download again"
         ) from error
     rows = torch.arange(len(store))
-    return LabelledData(name, store, rows[: len(train.labels)], rows[len(train.labels) :])
+    size = len(train.labels)
+    return LabelledData(name, store, rows[:size], rows[size:], in_two_parts("train", "test", size=size))
 
 
 _DAMAGES = (RuntimeError, ValueError, LookupError, AssertionError, TypeError, OSError, EOFError, pickle.PickleError)
