@@ -29,6 +29,7 @@ from memlab import command_line, new_folders, sweep
 from memlab.argument_checks import check_choice, check_whole_number
 from memlab.baselines import Baseline
 from memlab.checkpoints import check_checkpoint
+from memlab.confusion import draw_confusion
 from memlab.datamodule import EpisodeDataModule
 from memlab.figures import draw_evidence, draw_learning_curve
 from memlab.machine import machine_name, peak_memory
@@ -236,7 +237,7 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw the learning curve and the evidence, and write the predictions and the confusion matrix."""
+    """Draw the learning curve, the confusion matrix and the evidence, and write the predictions."""
     figures = folder / "figures"
     figures.mkdir()
     heading = f"{results['data']}, {title(results)}"
@@ -262,7 +263,9 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
         answers=tested.log_probs.argmax(dim=1).tolist(),
         mass=tested.log_probs.float().exp().numpy(),
     )
-    write_confusion(folder, class_names, tested.confusion().numpy())
+    counts = tested.confusion().numpy()
+    write_confusion(folder, class_names, counts)
+    draw_confusion(class_names, counts, figures / "confusion.png", title=heading)
     draw_evidence(
         tested,
         run.datamodule.store,

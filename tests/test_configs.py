@@ -216,6 +216,7 @@ class TestRunFolder:
             "checkpoints/last.ckpt",
             "figures/learning_curve.png",
             "figures/evidence.png",
+            "figures/confusion.png",
         }
         self.check_results(folder, outcome.out)
         self.check_metrics(folder)

@@ -14,12 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
+from memlab.confusion import NUMBERED_CLASSES, draw_shares
 from memlab.report.collect import Row
 from memlab.results import CURVES, read_confusion
 
 COLUMNS = 3
-NAMED_CLASSES = 20
-"""Up to so many classes their names and counts are written."""
 
 
 def draw_curves(rows: Sequence[Row], target: Path) -> None:
@@ -94,18 +93,8 @@ def draw_confusion(rows: Sequence[Row], target: Path) -> None:
     """Confusion matrices, a panel for each row: shares of each true class, over all seeds together."""
     figure, panels = _panels(len(rows))
     for axes, row in zip(panels, rows, strict=False):
-        names, counts = _confusion(row)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        draw_shares(axes, *_confusion(row), named=NUMBERED_CLASSES, font_size=5)
         axes.set_title(_wrapped(row), fontsize=8)
-        axes.set(xlabel="answer", ylabel="true class")
-        if len(names) <= NAMED_CLASSES:
-            axes.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
-            axes.set_yticks(range(len(names)), names, fontsize=6)
-            for (i, j), share in np.ndenumerate(shares):
-                if share >= 0.005:
-                    colour = "white" if share > 0.5 else "black"
-                    axes.text(j, i, f"{100 * share:.0f}", ha="center", va="center", color=colour, fontsize=5)
     figure.savefig(target, dpi=130)
 
 
