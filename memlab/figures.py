@@ -1,4 +1,7 @@
-"""The pictures of a run and of a sweep, drawn with matplotlib's object interface: no display, no global state."""
+"""The pictures of a run and of a sweep, drawn with matplotlib's object interface: no display, no global state.
+
+Names of data and of classes are drawn as they are: a dollar sign in them does not begin a formula.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from memlab.module import Prediction
 from memlab.objects import ObjectStore
@@ -36,7 +40,8 @@ def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epo
         percent = [100 * value for value in points.values()]
         axes.plot(list(points), percent, style, marker="o", markersize=3, label=CURVES[name])
     axes.axvline(best_epoch, color="grey", linewidth=1, linestyle=":", label=f"best checkpoint (epoch {best_epoch})")
-    axes.set(title=title, xlabel="epoch", ylabel="accuracy, %")
+    axes.set(xlabel="epoch", ylabel="accuracy, %")
+    axes.set_title(title, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
@@ -68,7 +73,7 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
         else "test objects and the answers;\nthis memory reads no objects"
     )
     figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
-    figure.suptitle(f"{title}\n{shown}", fontsize=9)
+    figure.suptitle(f"{title}\n{shown}", fontsize=9, parse_math=False)
     grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.25, *[1] * k])
     for axes_row, row in zip(grid, rows, strict=True):
         _draw_answer(axes_row[0], axes_row[1], prediction, row, store)
@@ -79,7 +84,7 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
                 axes.axis("off")
                 continue
             _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
-            axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2)
+            axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2, parse_math=False)
     figure.savefig(target, dpi=110, bbox_inches="tight")
 
 
@@ -100,15 +105,19 @@ def _draw_answer(picture: Axes, words: Axes, prediction: Prediction, row: int, s
     verdict = "right" if truth == answer else "MISTAKE"
     sure = float(prediction.log_probs[row, answer].exp())
     text = f"{verdict}\nanswer {store.class_names[answer]} ({sure:.1%})\ntruth {store.class_names[truth]}"
-    words.text(0, 0.5, text, va="center", fontsize=8, color="black" if truth == answer else "firebrick")
+    colour = "black" if truth == answer else "firebrick"
+    words.text(0, 0.5, text, va="center", fontsize=8, color=colour, parse_math=False)
 
 
 def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> None:
-    raw = store.inputs[row].cpu().float().numpy()
-    if raw.ndim == 3:
-        axes.imshow(raw.transpose(1, 2, 0) / max(raw.max(), 1), cmap="gray_r")
+    """Draw grey and colour images as such, all else as a matrix with the last dimension across; of a tree one part."""
+    raw = tree_leaves(store.inputs)[0][row].cpu().float().numpy()
+    lowest = min(raw.min(), 0)
+    if raw.ndim == 3 and len(raw) in (1, 3):
+        axes.imshow((raw.transpose(1, 2, 0) - lowest) / max(raw.max() - lowest, 1), cmap="gray_r")
     else:
-        axes.imshow(raw.reshape(1, -1), cmap="gray_r", aspect="auto")
+        across = raw.shape[-1] if raw.ndim else 1
+        axes.imshow(raw.reshape(-1, across), cmap="gray_r", aspect="auto")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=frame, linewidth=2)

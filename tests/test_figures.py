@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import matplotlib.image
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from memlab.evidence import Evidence
 from memlab.figures import choose_objects, draw_evidence
@@ -48,12 +51,26 @@ def test_mistakes_take_half_of_the_rows_unless_there_are_too_few_right_answers()
     assert choose_objects(found, objects=100).tolist() == [0, 1, 2, 3, 5, 4]
 
 
-@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (5,)])
-def test_evidence_of_images_and_of_vectors_can_be_drawn(shape: tuple[int, ...], tmp_path: Path) -> None:
-    store = ObjectStore(inputs=torch.rand(4, *shape), labels=torch.tensor([0, 1, 0, 1]), class_names=("no", "yes"))
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        *(torch.randn(4, *shape) for shape in [(1, 8, 8), (3, 8, 8), (2, 8, 8), (8, 8, 1), (4, 6), (5,), (2, 3, 4, 5)]),
+        torch.arange(12).view(4, 3),
+        torch.arange(4),
+        torch.ones(4, 3, 8, 8, dtype=torch.bool),
+        {"words": torch.arange(12).view(4, 3), "pictures": torch.rand(4, 1, 8, 8)},
+        (torch.rand(4, 1, 8, 8), [torch.rand(4, 2)]),
+    ],
+    ids=lambda inputs: str(tree_map(lambda leaf: tuple(leaf.shape[1:]), inputs)),
+)
+def test_evidence_of_whatever_the_store_takes_can_be_drawn(
+    inputs: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ObjectStore(inputs=inputs, labels=torch.tensor([0, 1, 0, 1]), class_names=("$5 and $\\x_{", "yes"))
     found = prediction([0.9, 0.6, 0.8, 0.7], [True, False, True, True])
-    draw_evidence(found, store, tmp_path / "evidence.png", title="a title", objects=3)
-    assert (tmp_path / "evidence.png").stat().st_size > 5000
+    draw_evidence(found, store, tmp_path / "evidence.png", title="$of \\x_{$", objects=3)
+    assert matplotlib.image.imread(tmp_path / "evidence.png").std() > 0.05
+    assert not caplog.text
 
 
 def test_evidence_that_was_not_found_is_left_blank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
