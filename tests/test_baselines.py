@@ -164,13 +164,16 @@ class TestTangentDistance:
     ("make", "shape", "message"),
     [
         (lambda: PixelKNN(k=11), (1, 8, 8), "k=11: must be at most 10"),
+        (lambda: PixelKNN(k=1), {"words": (5,), "picture": (1, 8, 8)}, "objects of shape .*: must be one array"),
+        (lambda: PCAKNN(k=1, components=1), ((5,), (1, 8, 8)), "objects of shape .*: must be one array"),
+        (lambda: EmbeddingKNN(k=11), {"words": (5,)}, "k=11: must be at most 10"),
         (lambda: PCAKNN(k=1, components=11), (1, 8, 8), "components=11: must be at most 10"),
         (lambda: PCAKNN(k=1, components=6), (5,), "components=6: must be at most 5"),
         (lambda: TangentDistanceKNN(**TANGENT), (5,), r"objects of shape \(5,\): must be images"),
         (lambda: TangentDistanceKNN(**{**TANGENT, "candidates": 20}), (1, 8, 8), "candidates=20: must be at most 10"),
     ],
 )
-def test_must_fit_the_training_set(make: Callable[[], Baseline], shape: tuple[int, ...], message: str) -> None:
+def test_must_fit_the_training_set(make: Callable[[], Baseline], shape: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make().check_fit(train_size=10, shape=shape)
 
