@@ -202,13 +202,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         }
         """Objects for training, validation and test; queries in a batch; M."""
         validation, test = (-(-len(rows) // eval_batch_size) for rows in (self.validation_rows, self.test_rows))
-        self.batches = {
-            "train": self._episodes.steps,
-            "val": min(validation, test),
-            "test": test,
-            "predict": test,
-        }
-        """Batches of an epoch, of the smaller part of a validation, of a test and of a prediction."""
+        self.batches = {"train": self._episodes.steps, "val": min(validation, test), "test": test}
+        """Batches of an epoch, of the smaller part of a validation and of a test."""
         self.reads_whole_training_set = support.is_whole
 
     def setup(self, stage: str) -> None:

@@ -34,7 +34,6 @@ def make_trainer(
     limit_train_batches: int | float,
     limit_val_batches: int | float,
     limit_test_batches: int | float,
-    limit_predict_batches: int | float,
     val_check_interval: int | float,
     check_val_every_n_epoch: int | str | None,
     accumulate_grad_batches: int,
@@ -65,7 +64,6 @@ def make_trainer(
         limit_train_batches: limit of an epoch.
         limit_val_batches: limit of a validation.
         limit_test_batches: limit of the test.
-        limit_predict_batches: limit of the answers and the evidence that are written when the test is over.
         val_check_interval: batches from one validation to the next, or the share of an epoch.
         check_val_every_n_epoch: epochs from one that is validated to the next; ``auto`` for as few as make twenty
             validations or more; None for validations every ``val_check_interval`` batches, counted through the epochs.
@@ -74,7 +72,7 @@ def make_trainer(
         log_every_n_steps: steps from one that is logged to the next; 0 to log epochs alone.
         num_sanity_val_steps: batches to validate before training; -1 for all.
         raise_malloc_thresholds: on a CPU, let the C library keep freed memory (`memlab.allocator`).
-        batches: how many there are to train, val, test and predict.
+        batches: how many there are to train, val and test.
         callbacks: Lightning's callbacks.
         others: any other argument of Lightning's trainer.
 
@@ -91,7 +89,6 @@ def make_trainer(
         "train": limit_train_batches,
         "val": limit_val_batches,
         "test": limit_test_batches,
-        "predict": limit_predict_batches,
     }
     for stage, limit in limits.items():
         _check_limit(f"limit_{stage}_batches", limit, of=batches[stage])
@@ -124,7 +121,6 @@ def make_trainer(
         limit_train_batches=limit_train_batches,
         limit_val_batches=limit_val_batches,
         limit_test_batches=limit_test_batches,
-        limit_predict_batches=limit_predict_batches,
         val_check_interval=val_check_interval,
         check_val_every_n_epoch=check_val_every_n_epoch,  # type: ignore[arg-type]  # checked
         accumulate_grad_batches=accumulate_grad_batches,

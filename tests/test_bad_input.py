@@ -96,7 +96,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "steps": (["trainer.max_steps=0"], f"trainer.max_steps=0: {WHOLE}"),
     **{
         f"no {stage}": ([f"trainer.limit_{stage}_batches=0"], f"trainer.limit_{stage}_batches=0: {LIMIT}")
-        for stage in ("train", "val", "test", "predict")
+        for stage in ("train", "val", "test")
     },
     "share of the validation that is no batch": (
         ["trainer.limit_val_batches=0.9"],

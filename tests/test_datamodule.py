@@ -252,7 +252,7 @@ def test_batches_are_as_many_as_the_loaders_give() -> None:
     train, test = len(datamodule.train_dataloader()), len(datamodule.test_dataloader())
     smaller = min(len(loader) for loader in datamodule.val_dataloader())
     assert (train, smaller, test) == (3, 2, 4)
-    assert datamodule.batches == {"train": train, "val": smaller, "test": test, "predict": test}
+    assert datamodule.batches == {"train": train, "val": smaller, "test": test}
 
 
 def test_split_is_the_same_for_every_seed() -> None:

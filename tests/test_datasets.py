@@ -264,9 +264,10 @@ class TestOptions:
 def test_no_row_in_use_is_in_no_class(part: str) -> None:
     store = ObjectStore(inputs=torch.zeros(6, 2), labels=torch.tensor([0, 1, 0, 1, -1, -1]), class_names=("a", "b"))
     rows = {"train_rows": torch.arange(2), "test_rows": torch.arange(2, 4)}
-    assert LabelledData("mine", store, **rows).store is store
+    assert LabelledData("mine", store, rows["train_rows"], rows["test_rows"]).store is store
+    rows[part] = torch.tensor([1, 4, 5])
     with pytest.raises(ValueError, match=f"{part}: 2 of 3 are in no class .the first is row 4.; must be left out"):
-        LabelledData("mine", store, **{**rows, part: torch.tensor([1, 4, 5])})
+        LabelledData("mine", store, rows["train_rows"], rows["test_rows"])
 
 
 class TestTensorFile:

@@ -21,13 +21,12 @@ WORDS: dict[str, Any] = {
     "limit_train_batches": 1.0,
     "limit_val_batches": 1.0,
     "limit_test_batches": 1.0,
-    "limit_predict_batches": 1.0,
     "val_check_interval": 1.0,
     "check_val_every_n_epoch": 1,
     "default_steps": 2000,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
-    "batches": {"train": 20, "val": 2, "test": 4, "predict": 4},
+    "batches": {"train": 20, "val": 2, "test": 4},
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
     "raise_malloc_thresholds": True,
@@ -104,13 +103,12 @@ def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:
         ({"max_steps": 1.5}, r"max_steps=1\.5: must be a whole number of at least 1"),
         *(
             ({f"limit_{stage}_batches": limit}, f"limit_{stage}_batches={limit}: {LIMIT}")
-            for stage in ("train", "val", "test", "predict")
+            for stage in ("train", "val", "test")
             for limit in (0, -1, 0.0, -0.5, 1.5, True, None, "abc", math.nan)
         ),
         ({"limit_train_batches": 0.04}, r"limit_train_batches=0\.04: is less than one batch of 20; must be a larger"),
         ({"limit_val_batches": 0.4}, r"limit_val_batches=0\.4: is less than one batch of 2"),
         ({"limit_test_batches": 0.2}, r"limit_test_batches=0\.2: is less than one batch of 4"),
-        ({"limit_predict_batches": 0.2}, r"limit_predict_batches=0\.2: is less than one batch of 4"),
         ({"val_check_interval": 0}, "val_check_interval=0: must be a whole number of at least 1 or a share above 0"),
         ({"val_check_interval": 21}, "val_check_interval=21: must be at most 20, the batches of an epoch"),
         ({"val_check_interval": 11, "limit_train_batches": 0.5}, "val_check_interval=11: must be at most 10"),

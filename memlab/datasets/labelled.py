@@ -31,6 +31,14 @@ class LabelledData:
     source: Callable[[int], str] = "row {}".format
     """Tells of a row where its object is from."""
 
+    def __post_init__(self) -> None:
+        for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):
+            if len(bad := rows[self.store.labels[rows] < 0]):
+                raise ValueError(
+                    f"{name}: {len(bad)} of {len(rows)} are in no class (the first is row {int(bad[0])}); must be left"
+                    " out"
+                )
+
 
 def in_two_parts(first: str, second: str, *, size: int) -> Callable[[int], str]:
     """Tells of rows that are two parts one after the other which part a row is from, and its place there.
@@ -45,14 +53,6 @@ def in_two_parts(first: str, second: str, *, size: int) -> Callable[[int], str]:
     ('X[17]', 'X_test[3]')
     """
     return lambda row: f"{first}[{row}]" if row < size else f"{second}[{row - size}]"
-
-    def __post_init__(self) -> None:
-        for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):
-            if len(bad := rows[self.store.labels[rows] < 0]):
-                raise ValueError(
-                    f"{name}: {len(bad)} of {len(rows)} are in no class (the first is row {int(bad[0])}); must be left"
-                    " out"
-                )
 
 
 def stratified_split(rows: Tensor, labels: Tensor, *, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
