@@ -51,7 +51,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     **{f"K {v}": (["memory=topk", f"memory.k={v}"], f"memory.k={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"K at evaluation {v}": (["evaluation=topk", f"evaluation.k={v}"], f"evaluation.k={v}: ") for v in BAD_NUMBERS},
-    "both refreshes": (["memory=topk", "memory.max_age=5"], "memory.refresh_every=20: must be given, or max_age"),
+    "both refreshes": (["memory=topk", "memory.max_age=5"], "memory.refresh_every=auto: must be given, or max_age"),
     "no refresh": (
         ["memory=topk", "memory.refresh_every=null"],
         "memory.refresh_every=None: must be given, or max_age",

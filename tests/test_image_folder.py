@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
 import shutil
 import signal
@@ -104,13 +105,17 @@ class TestLayout:
         assert "train: 2 files left alone" in caplog.text
         assert "validation left alone" in caplog.text
 
-    def test_names_that_are_not_utf8_are_told_with_escapes(self, tmp_path: Path) -> None:
+    def test_names_that_are_not_utf8_are_told_with_escapes(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
         root = write_images(tmp_path / os.fsdecode(b"caf\xe9"), parts=("",))
         (root / "red").rename(root / os.fsdecode(b"rouge\xe2tre"))
         data = load(root)
         assert data.name == "caf\\xe9"
         assert data.store.class_names == ("blue", "green", "rouge\\xe2tre")
         assert data.source(17) == "rouge\\xe2tre/005.png"
+        assert caplog.text.encode()
 
     @pytest.mark.parametrize(
         ("removed", "message"),

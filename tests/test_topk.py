@@ -167,7 +167,7 @@ class TestStoredKeys:
     @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 0.9])
     def test_a_share_of_what_steps_encode_goes_into_refreshing_in_turn(self, share: float) -> None:
         support, encoder = random_support(M, num_classes=C), Counting()
-        memory = topk(refresh_every=None, refresh_share=share)
+        memory = topk(refresh_every="auto", refresh_share=share)
         trained = 0.0
         for _ in range(30):
             trained += 3 * (float(step(memory, encoder, support)["unique_cells"]) + B)
@@ -271,7 +271,7 @@ class TestStoredKeys:
 @pytest.mark.parametrize("make", [ExactIndex, lambda: IVFIndex(lists="auto", probes=2)])
 @pytest.mark.parametrize(
     "policy",
-    [{"refresh_every": 4}, {"refresh_every": None, "max_age": 3}, {"refresh_every": None, "refresh_share": 0.1}],
+    [{"refresh_every": 4}, {"refresh_every": None, "max_age": 3}, {"refresh_every": "auto", "refresh_share": 0.1}],
     ids=str,
 )
 @pytest.mark.parametrize("at", [1, 4, 5])
@@ -362,10 +362,9 @@ def test_nothing_but_its_own_row_to_read_is_told_as_nothing_read() -> None:
         ({"chunk_size": "auto"}, "chunk_size=auto: must be a whole number"),
         ({"refresh_every": 0}, "refresh_every=0: must be a whole number"),
         ({"refresh_every": None, "max_age": 0}, "max_age=0: must be a whole number"),
-        ({"refresh_every": None, "refresh_share": 1}, "refresh_share=1: must be a number above 0 and below 1"),
-        ({"refresh_every": None}, "refresh_share=None: with refresh_every=None, max_age=None; exactly one of"),
-        ({"max_age": 3}, "refresh_every=1: with refresh_share=None, max_age=3; exactly one of the three"),
-        ({"refresh_share": 0.2}, "refresh_share=0.2: with refresh_every=1, max_age=None; exactly one of the three"),
+        ({"refresh_every": "auto", "refresh_share": 1}, "refresh_share=1: must be a number above 0 and below 1"),
+        ({"refresh_every": None}, r"refresh_every=None: must be given, or max_age \(it is None\), one of the two"),
+        ({"max_age": 3}, r"refresh_every=1: must be given, or max_age \(it is 3\), one of the two"),
     ],
 )
 def test_refuses_bad_settings(words: dict[str, Any], message: str) -> None:

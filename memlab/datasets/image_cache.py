@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from memlab.files import written_whole
+from memlab.files import in_utf8, written_whole
 
 log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
@@ -193,7 +193,7 @@ class Cache:
             return found
 
         if to_read:
-            log.info(f"decoding {len(to_read):,} of {len(files):,} images into {self._folder}")
+            log.info(f"decoding {len(to_read):,} of {len(files):,} images into {in_utf8(self._folder)}")
         parts = [to_read[start : start + FILES_AT_A_TIME] for start in range(0, len(to_read), FILES_AT_A_TIME)]
         with _progress() as progress, _threads() as pool:
             task = progress.add_task("decoding images", total=len(to_read))

@@ -15,6 +15,7 @@ from memlab.argument_checks import check_choice, check_number, check_whole_numbe
 from memlab.datasets.image_cache import Cache, CachedImages, ImageFile
 from memlab.datasets.labelled import LabelledData, stratified_split
 from memlab.datasets.options import with_options
+from memlab.files import in_utf8
 from memlab.objects import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def image_folder(
     store = ObjectStore(
         inputs=images.pixels,
         labels=torch.tensor([number[file.class_name] for file in files]),
-        class_names=tuple(map(_in_utf8, names)),
+        class_names=tuple(map(in_utf8, names)),
     )
     good = torch.tensor([file.path not in images.problems for file in files])
     if parts == PARTS:
@@ -93,8 +94,8 @@ def image_folder(
     else:
         rows = good.nonzero().flatten()
         train_rows, test_rows = stratified_split(rows, store.labels, held_out=test_fraction, seed=split_seed)
-    paths = [_in_utf8(file.path) for file in files]
-    return LabelledData(_in_utf8(folder.resolve().name), store, train_rows, test_rows, paths.__getitem__)
+    paths = [in_utf8(file.path) for file in files]
+    return LabelledData(in_utf8(folder.resolve().name), store, train_rows, test_rows, paths.__getitem__)
 
 
 def _place(folder: Path, cache: str | None) -> Path:
@@ -108,7 +109,7 @@ def _parts(folder: Path) -> tuple[str, ...]:
     there = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")}
     if there >= set(PARTS):
         if others := sorted(there - set(PARTS)):
-            log.warning(f"{folder}: {', '.join(others)} left alone beside train and test")
+            log.warning(f"{in_utf8(folder)}: {in_utf8(', '.join(others))} left alone beside train and test")
         return PARTS
     if "train" in there and there <= {"train", "val", "valid", "validation"}:
         raise ValueError(
@@ -134,7 +135,8 @@ def _files_of_classes(folder: Path, part: str) -> Iterator[ImageFile]:
             path = entry.path[len(above) :].replace(os.sep, "/")  # pathlib takes as long as all the rest here
             yield ImageFile(path, class_name, part, stat.st_size, stat.st_mtime_ns)
     if others:
-        log.warning(f"{folder / part}: {others:,} files left alone that are in no class or have no image's name")
+        where = in_utf8(folder / part)
+        log.warning(f"{where}: {others:,} files left alone that are in no class or have no image's name")
 
 
 def _files_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
@@ -147,14 +149,9 @@ def _files_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def _in_utf8(name: str) -> str:
-    """A name of the file system as it can be written and drawn: bytes that are not UTF-8 as escapes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _see_to_bad_files(root: str, images: CachedImages, *, on_bad_file: str) -> None:
     for path, problem in images.problems.items():
-        log.warning(f"{path}: {problem}")
+        log.warning(f"{in_utf8(path)}: {problem}")
     if images.problems:
         count, total = f"{len(images.problems):,}", f"{len(images.pixels):,}"
         if on_bad_file == "error":

@@ -14,27 +14,29 @@ from memlab.support import Support
 
 
 class Refresh:
-    """How many stored keys are encoded again at a training step; exactly one of the three rules is given.
+    """How many stored keys are encoded again at a training step.
 
     Args:
-        share: share of a step's encoding that may go into refreshing. A step that reads U unique cells for B queries
-            encodes each with gradient, about as much as ``3 (U + B)`` encodings without, and so pays for
+        every: all keys every so many steps; ``auto`` for some at every step, in turn, as many as its share pays for;
+            None with ``max_age``.
+        share: of ``auto``, share of a step's encoding that goes into refreshing. A step that reads U unique cells for B
+            queries encodes each with gradient, about as much as ``3 (U + B)`` encodings without, and so pays for
             ``3 (U + B) share / (1 - share)`` keys at the next step, whatever M is.
-        every: all keys, every so many steps.
-        max_age: a slice at every step, so that no key is older than so many.
+        max_age: a slice at every step, so that no key is older than so many; None with ``every``.
 
     Raises:
-        ValueError: for a value out of range, or if not exactly one is given.
+        ValueError: for a value out of range, or if not exactly one of ``every`` and ``max_age`` is given.
     """
 
-    def __init__(self, *, share: float | None, every: int | None, max_age: int | None) -> None:
-        given = {"refresh_share": share, "refresh_every": every, "max_age": max_age}
-        if sum(value is not None for value in given.values()) != 1:
-            name, value = next(((n, v) for n, v in given.items() if v is not None), ("refresh_share", None))
-            others = ", ".join(f"{other}={given[other]}" for other in given if other != name)
-            raise ValueError(f"{name}={value}: with {others}; exactly one of the three must be given, the others null")
-        self.share = None if share is None else check_number("refresh_share", share, above=0, below=1)
-        self.every = None if every is None else check_whole_number("refresh_every", every)
+    def __init__(self, *, every: int | str | None, share: float, max_age: int | None) -> None:
+        if (every is None) == (max_age is None):
+            raise ValueError(
+                f"refresh_every={every}: must be given, or max_age (it is {max_age}), one of the two and null for the"
+                " other"
+            )
+        check_number("refresh_share", share, above=0, below=1)
+        self.share = share if every == "auto" else None
+        self.every = None if every in (None, "auto") else check_whole_number("refresh_every", every, or_else="auto")
         self.max_age = None if max_age is None else check_whole_number("max_age", max_age)
 
     def due(self, *, step: int, saved: float, size: int) -> int:

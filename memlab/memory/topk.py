@@ -49,13 +49,15 @@ class TopKMemory(FullMemory):
         k: K, cells that a query reads.
         index: finds the nearest stored keys.
         chunk_size: objects encoded at a time, cells and refreshed keys alike.
-        refresh_share: share of a step's encoding that goes into refreshing stored keys, between 0 and 1; or None, and
-        refresh_every: training steps between two refreshes of all keys; or None, and
-        max_age: largest age of a key in training steps, a slice being refreshed at every step; or None.
+        refresh_every: training steps between two refreshes of all keys; ``auto`` for some at every step, in turn; None
+            with ``max_age``.
+        refresh_share: of ``auto``, share of a step's encoding that goes into refreshing, between 0 and 1.
+        max_age: largest age of a key in training steps, a slice being refreshed at every step; None with
+            ``refresh_every``.
 
     Raises:
-        ValueError: for a number out of range, if not exactly one of the three rules of refreshing is given, or for an
-            index that does not take updates.
+        ValueError: for a number out of range, if not exactly one of ``refresh_every`` and ``max_age`` is given, or for
+            an index that does not take updates.
     """
 
     needs_whole_support = True
@@ -67,14 +69,14 @@ class TopKMemory(FullMemory):
         k: int,
         index: Index,
         chunk_size: int,
-        refresh_share: float | None = None,
-        refresh_every: int | None = None,
+        refresh_every: int | str | None = "auto",
+        refresh_share: float = 0.2,
         max_age: int | None = None,
     ) -> None:
         super().__init__(similarity=similarity)
         self.k = check_whole_number("k", k)
         self.chunk_size = check_whole_number("chunk_size", chunk_size)
-        self._refresh = Refresh(share=refresh_share, every=refresh_every, max_age=max_age)
+        self._refresh = Refresh(every=refresh_every, share=refresh_share, max_age=max_age)
         if not index.takes_updates:
             raise ValueError(
                 f"index={type(index).__name__}: must be exact or ivf in training, where keys change at every step; in"
