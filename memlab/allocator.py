@@ -38,15 +38,15 @@ def give_back_freed_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-GROWTH, SLACK = 1.25, 2**28
-STEPS = 10
+GROWTH, SLACK = 1.2, 2**27
+STEPS = 3
 
 
 class KeptMemory:
     """Bounds the freed memory that the process keeps between steps.
 
-    What the process holds after a step, in use and kept, may grow by a quarter and 256 MiB over the most that it held
-    in the ten steps after nothing was kept. Beyond that all freed memory is given back, and the next ten steps, the
+    What the process holds after a step, in use and kept, may grow by a fifth and 128 MiB over the most that it held in
+    the three steps after nothing was kept. Beyond that all freed memory is given back, and the next three steps, the
     first of which faults in again what it needs, set the bound anew. So memory follows what steps need now, however
     long the training, and few steps pay for it.
 

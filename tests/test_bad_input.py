@@ -204,9 +204,7 @@ def test_augmentation_that_cannot_take_the_objects(command: Callable[..., Outcom
     assert not (outcome.folder / "outputs").exists()
 
 
-@pytest.mark.parametrize(
-    ("owner", "method"), [(StoredKeys, "encode"), (StoredKeys, "class_scores"), (PixelKNN, "predict")]
-)
+@pytest.mark.parametrize(("owner", "method"), [(StoredKeys, "encode"), (StoredKeys, "read"), (PixelKNN, "predict")])
 def test_memory_that_runs_out_outside_of_a_training_step(
     owner: type, method: str, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,7 +244,7 @@ class TestCheckpoint:
         )
 
     def test_of_another_similarity(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
-        message = "holds the similarity Dot, and the model has Cosine; must be the same"
+        message = "holds the similarity Euclidean, and the model has Cosine; must be the same"
         self.refused(command, checkpoint, message, "similarity=cosine", "similarity.scale=1")
 
     @pytest.mark.parametrize("number", [None, 0])
@@ -257,7 +255,7 @@ class TestCheckpoint:
         self.refused(command, checkpoint, "written by another version of memlab; must be of this one")
 
     def test_of_another_size(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
-        message = r"has encoder.projection.bias of shape \(64,\), and the model \(32,\); must be the same"
+        message = r"has encoder.normalise.weight of shape \(64,\), and the model \(32,\); must be the same"
         self.refused(command, checkpoint, message, "encoder.embedding_size=32")
 
     def test_of_other_classes(self, checkpoint: Path, command: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -308,7 +306,7 @@ def test_what_only_lightning_sees_when_training_is_under_way_is_one_line(
     def misconfigured(*_: object) -> None:
         raise MisconfigurationException("two lines\nof advice")
 
-    for hook in ("on_fit_start", "on_test_start", "on_predict_start"):
+    for hook in ("on_fit_start", "on_test_start"):
         with monkeypatch.context() as patch:
             patch.setattr(MemoryClassifier, hook, misconfigured)
             outcome = command(*SMOKE)

@@ -22,7 +22,7 @@ class Projected(nn.Module):
         trunk: of objects (B, *input_shape) to features (B, width).
         width: features of one object.
         embedding_size: D.
-        normalisation: of the embedding: ``none``; ``layer``, a LayerNorm; ``length``, every embedding has length 1.
+        normalisation: of the embedding: ``none``; ``layer``, a LayerNorm without bias; ``length``, every embedding has length 1.
         dropout: share of the features dropped in training, from 0 up to 1.
         bias: whether there is a b.
 
@@ -48,7 +48,7 @@ class Projected(nn.Module):
         self.projection = nn.Linear(width, embedding_size, bias=bias)
         self.normalise: nn.Module = nn.Identity()
         if normalisation == "layer":
-            self.normalise = nn.LayerNorm(embedding_size)
+            self.normalise = nn.LayerNorm(embedding_size, bias=False)  # no distance would feel it
         if normalisation == "length":
             self.normalise = _UnitLength()
 
