@@ -22,7 +22,8 @@ class Projected(nn.Module):
         trunk: of objects (B, *input_shape) to features (B, width).
         width: features of one object.
         embedding_size: D.
-        normalisation: of the embedding: ``none``; ``layer``, a LayerNorm without bias; ``length``, every embedding has length 1.
+        normalisation: of the embedding: ``none``; ``layer``, a LayerNorm without bias; ``length``, every embedding has
+            length 1.
         dropout: share of the features dropped in training, from 0 up to 1.
         bias: whether there is a b.
 
