@@ -11,12 +11,13 @@ from torch.utils._pytree import tree_leaves
 from memlab import functional
 from memlab.datamodule import EpisodeDataModule
 from memlab.datasets import LabelledData
-from memlab.encoders import Identity, Linear
+from memlab.encoders import MLP, Identity, Linear
 from memlab.evidence import Evidence
 from memlab.memory import FullMemory
-from memlab.module import MemoryClassifier, Prediction
+from memlab.module import MemoryClassifier, Prediction, parameter_groups
 from memlab.objects import ObjectStore
 from memlab.reading import ReadAll
+from memlab.schedules import cosine
 from memlab.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.stored_keys import StoredKeys
 from memlab.support import Support, UniformSupport
@@ -176,3 +177,47 @@ def test_confusion_counts_true_classes_by_answers() -> None:
     nothing = Evidence(*(torch.zeros(5, 0) for _ in range(3)))
     prediction = Prediction(torch.arange(5), labels, nn.functional.one_hot(answers, 3).float().log(), nothing)
     assert prediction.confusion().tolist() == [[1, 1, 0], [0, 1, 0], [0, 1, 1]]
+
+
+class TestOptimizer:
+    def test_weights_of_layers_alone_decay(self) -> None:
+        """A step without any gradient: what changes has decayed."""
+        encoder = MLP(input_shape=(2,), embedding_size=2, hidden_sizes=[4], normalisation="layer")
+        model = classifier(
+            encoder=encoder,
+            memory=FullMemory(similarity=Euclidean(scale=0.1, learn_scale=True)),
+            optimizer=partial(torch.optim.AdamW, lr=0.1, weight_decay=0.5),
+        )
+        before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+        optimizer = model.configure_optimizers()["optimizer"]
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+        assert changed == {"encoder.trunk.1.weight", "encoder.projection.weight"}
+        assert model.memory.similarity.scale.item() == pytest.approx(0.1)  # type: ignore[union-attr]
+
+    def test_every_parameter_to_be_trained_is_in_one_group(self) -> None:
+        model = classifier(encoder=MLP(input_shape=(2,), embedding_size=2, hidden_sizes=[4]))
+        model.encoder.trunk.requires_grad_(False)
+        grouped = [parameter for group in parameter_groups(model) for parameter in group["params"]]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        assert sorted(map(id, grouped)) == sorted(map(id, trained))
+
+    @pytest.mark.parametrize("epochs", [1, 3])
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_a_rate_given_by_progress_comes_down_within_the_steps_there_are(self, epochs: int, accumulate: int) -> None:
+        model, fitting = classifier(scheduler={"factor": partial(cosine, warmup=0)}), quiet_trainer(epochs)
+        fitting.accumulate_grad_batches = accumulate
+        rates: list[float] = []
+        step = model.optimizer_step
+
+        def watched(*arguments: Any, **words: Any) -> None:
+            rates.append(fitting.optimizers[0].param_groups[0]["lr"])
+            step(*arguments, **words)
+
+        model.optimizer_step = watched  # type: ignore[method-assign]
+        fitting.fit(model, datamodule=datamodule())
+        steps = epochs * -(-5 // accumulate)  # 48 objects in batches of 10
+        assert rates == pytest.approx([0.01 * cosine(done / steps, warmup=0) for done in range(steps)])
+        assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
