@@ -69,6 +69,7 @@ class EpisodeDataset(Dataset[EpisodeRows]):
         self._labels = labels
         self._batch_size = batch_size
         self._support = support
+        self._size = support.count(train_size=len(rows), batch_size=batch_size)
         self._seed = seed
         self._order = (-1, torch.empty(0, dtype=torch.int64))
 
@@ -81,7 +82,7 @@ class EpisodeDataset(Dataset[EpisodeRows]):
         epoch, step = place
         batch = self._order_of(epoch)[step * self._batch_size :][: self._batch_size]
         generator = self._generator(epoch, step)
-        support = self._support.draw(labels=self._labels, batch=batch, generator=generator)
+        support = self._support.draw(labels=self._labels, batch=batch, size=self._size, generator=generator)
         seed = int(torch.randint(2**62, (), generator=generator))
         return EpisodeRows(self._rows[batch], None if support is None else self._rows[support], seed)
 

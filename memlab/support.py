@@ -86,12 +86,13 @@ class SupportSampler:
         """M, the objects drawn for a batch of ``batch_size`` out of a training set of ``train_size``."""
         raise NotImplementedError
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor | None:
+    def draw(self, *, labels: Tensor, batch: Tensor, size: int, generator: torch.Generator) -> Tensor | None:
         """Draw a support.
 
         Args:
             labels: (N,) class ids of the training set.
-            batch: (B,) positions in the training set of the query batch.
+            batch: (B,) positions in the training set of the query batch; the last batch of an epoch may be smaller.
+            size: M, the `count` for a whole batch.
             generator: source of the randomness; equal states give equal draws.
 
         Returns:
@@ -107,7 +108,7 @@ class AllSupport(SupportSampler):
         """See `SupportSampler.count`."""
         return train_size - batch_size
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, *, labels: Tensor, batch: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """All positions but the batch's, in order; see `SupportSampler.draw`."""
         return _free(labels, batch).nonzero().flatten()
 
@@ -124,19 +125,20 @@ class WholeSupport(SupportSampler):
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
         """See `SupportSampler.check_fit`; a batch may be as large as the training set."""
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> None:
+    def draw(self, *, labels: Tensor, batch: Tensor, size: int, generator: torch.Generator) -> None:
         """No positions, which would be all of them at every step; see `SupportSampler.draw`."""
 
 
-AUTO = 500
-"""M if it is ``auto``, where a batch leaves so many: enough for a good gradient, at a few times the batch's cost."""
+FOR_EACH_QUERY = 8
+"""Objects for each query of a batch, if M is ``auto``: their cost keeps its proportion, whatever the batch."""
 
 
 class UniformSupport(SupportSampler):
     """M training objects, each equally likely (the thesis's section 2.3).
 
     Args:
-        size: M, or below 1 a share of the training set; ``auto`` for 500, or what a batch leaves if that is less.
+        size: M, or below 1 a share of the training set; ``auto`` for 8 times the batch, or what a batch leaves if that
+            is less.
 
     Raises:
         ValueError: if M is neither a whole number of at least 1 nor a share nor ``auto``.
@@ -152,7 +154,7 @@ class UniformSupport(SupportSampler):
     def count(self, *, train_size: int, batch_size: int) -> int:
         """See `SupportSampler.count`."""
         if self.size is None:
-            return min(AUTO, train_size - batch_size)
+            return min(FOR_EACH_QUERY * batch_size, train_size - batch_size)
         return int(self.size) if self.size >= 1 else max(round(self.size * train_size), 1)
 
     def check_fit(self, *, labels: Tensor, batch_size: int) -> None:
@@ -164,9 +166,8 @@ class UniformSupport(SupportSampler):
                 f" leaves of the {len(labels)} training objects"
             )
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, *, labels: Tensor, batch: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """See `SupportSampler.draw`."""
-        size = self.count(train_size=len(labels), batch_size=len(batch))
         return _shuffled_free(labels, batch, generator)[:size]
 
 
@@ -191,13 +192,12 @@ class BalancedSupport(UniformSupport):
                 f"support.size={self.size or 'auto'}: must be at least {present}, the number of classes, for balanced"
             )
 
-    def draw(self, *, labels: Tensor, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, *, labels: Tensor, batch: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """See `SupportSampler.draw`."""
         shuffled = _shuffled_free(labels, batch, generator)
         by_class = shuffled[labels[shuffled].sort(stable=True).indices]
         counts = labels[shuffled].bincount()
         rank = torch.arange(len(by_class)) - (counts.cumsum(0) - counts)[labels[by_class]]
-        size = self.count(train_size=len(labels), batch_size=len(batch))
         return by_class[rank < self._quotas(size, counts, generator)[labels[by_class]]]
 
     def _quotas(self, size: int, counts: Tensor, generator: torch.Generator) -> Tensor:

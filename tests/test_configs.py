@@ -237,7 +237,7 @@ class TestRunFolder:
             assert f"{accuracy:.2%}" in printed
         assert results["seed"] == 0
         assert results["data"] == "digits"
-        assert results["sizes"] == {"train": 1293, "validation": 144, "test": 360, "batch": 64, "support": 500}
+        assert results["sizes"] == {"train": 1293, "validation": 144, "test": 360, "batch": 64, "support": 512}
         assert results["versions"].keys() == {"python", "memlab", *PACKAGES}
         assert results["wall_time_seconds"] > 0
         assert results["epochs"] == 3

@@ -138,7 +138,7 @@ def test_share_of_queries_whose_class_was_absent_is_logged() -> None:
         rates.extend(label not in present for label in batch.labels.tolist())
         return step(batch, batch_idx)
 
-    module._episodes._support = UniformSupport(size=2)
+    module._episodes._size = 2
     model.training_step = watched  # type: ignore[method-assign]
     fitting.fit(model, datamodule=module)
     assert 0.2 < sum(rates) / len(rates) < 0.8

@@ -17,6 +17,8 @@ SAMPLERS: list[SupportSampler] = [
     UniformSupport(size=50),
     UniformSupport(size=N - len(BATCH)),
     UniformSupport(size=0.25),
+    UniformSupport(size="auto"),
+    BalancedSupport(size="auto"),
     BalancedSupport(size=0.25),
     BalancedSupport(size=4),
     BalancedSupport(size=30),
@@ -25,7 +27,8 @@ SAMPLERS: list[SupportSampler] = [
 
 
 def draw(sampler: SupportSampler, seed: int = 0) -> Tensor:
-    drawn = sampler.draw(labels=LABELS, batch=BATCH, generator=torch.Generator().manual_seed(seed))
+    size = sampler.count(train_size=N, batch_size=len(BATCH))
+    drawn = sampler.draw(labels=LABELS, batch=BATCH, size=size, generator=torch.Generator().manual_seed(seed))
     assert drawn is not None
     return drawn
 
@@ -97,6 +100,14 @@ class TestSize:
 def test_balanced_needs_one_object_of_each_class() -> None:
     with pytest.raises(ValueError, match=r"support\.size=3: must be at least 4"):
         BalancedSupport(size=3).check_fit(labels=LABELS, batch_size=10)
+
+
+@pytest.mark.parametrize(("batch_size", "size"), [(1, 8), (10, 80), (12, 88), (50, 50), (99, 1)])
+@pytest.mark.parametrize("kind", [UniformSupport, BalancedSupport])
+def test_auto_is_eight_for_each_query_or_what_a_batch_leaves(
+    kind: type[UniformSupport], batch_size: int, size: int
+) -> None:
+    assert kind(size="auto").count(train_size=N, batch_size=batch_size) == size
 
 
 @pytest.mark.parametrize("kind", [UniformSupport, BalancedSupport])
