@@ -1,12 +1,28 @@
-"""Files that are written whole or not at all, and names of files that can be written."""
+"""Files that are written whole or not at all or found damaged, names that can be written, folders to write to."""
 
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+from zipfile import BadZipFile
+
+DAMAGES = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    BadZipFile,
+    pickle.PickleError,
+)
+"""What readers raise when a file is not whole or not what its name says; torch's go through it as through a program."""
 
 
 def in_utf8(name: str | Path) -> str:
@@ -30,3 +46,18 @@ def written_whole(target: Path) -> Iterator[TextIO]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def check_new_or_empty(name: str, folder: Path) -> Path:
+    """Return a folder that does not exist yet or is empty.
+
+    Args:
+        name: the parameter.
+        folder: what was given.
+
+    Raises:
+        ValueError: if there is something.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{name}={folder}: must be a new or an empty folder, so that nothing in it is lost")
+    return folder

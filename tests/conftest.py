@@ -17,9 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 import train
-from memlab import command_line
-from memlab.objects import ObjectStore
-from memlab.support import Support
+from memlab.data.objects import ObjectStore
+from memlab.data.support import Support
+from memlab.runs import mistakes
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side that each use all cores slow one another down
     torch.set_num_threads(1)
@@ -103,7 +103,7 @@ def command(
     """Run ``python train.py WORDS`` in this process, in an empty folder: the real thing less ten seconds of imports."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    monkeypatch.setattr(command_line, "SHOW_TRACEBACKS", False)
+    monkeypatch.setattr(mistakes, "SHOW_TRACEBACKS", False)
 
     def run(*words: str) -> Outcome:
         GlobalHydra.instance().clear()
@@ -125,5 +125,5 @@ def command(
             handler.close()
 
 
-SMOKE = ("trainer=smoke", "trainer.enable_progress_bar=false", "evidence.objects=2")
-"""Two steps of everything, quietly."""
+SMOKE = ("trainer=smoke", "trainer.enable_progress_bar=false", "figures=false")
+"""Two steps of everything, quietly and without pictures."""

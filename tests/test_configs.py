@@ -15,10 +15,10 @@ import pytest
 import torchvision
 from omegaconf import OmegaConf
 
-from memlab.results import PACKAGES
+from memlab.runs.results import PACKAGES
 from tests.conftest import REPOSITORY, SMOKE, Outcome
-from tests.folders_of_images import write_images
-from tests.public_files import write_cifar, write_idx, write_svhn
+from tests.data.folders_of_images import write_images
+from tests.data.public_files import write_cifar, write_idx, write_svhn
 
 CONF = REPOSITORY / "conf"
 LISTS = {"baselines"}
@@ -169,7 +169,7 @@ def test_topk_reads_the_whole_training_set_and_evaluates_as_it_trains(command: C
     (folder,) = outcome.run_folders
     config: Any = OmegaConf.load(folder / "config.yaml")
     assert config["evaluation"]["k"] == 8
-    assert config["support"]["_target_"] == "memlab.support.WholeSupport"
+    assert config["support"]["_target_"] == "memlab.data.support.WholeSupport"
     results = json.loads((folder / "results.json").read_text())
     assert results["sizes"]["support"] == results["sizes"]["train"] == 1293
     assert results["sizes"]["k"] == 8
@@ -194,7 +194,7 @@ def test_chunk_size_that_was_measured_stands_in_the_log_and_in_the_results(comma
     assert outcome.status == 0, outcome.err
     (folder,) = outcome.run_folders
     chunk = json.loads((folder / "results.json").read_text())["sizes"]["chunk"]
-    assert f"memory.chunk_size=auto: {chunk:,}, measured" in (folder / "train.log").read_text()
+    assert f"chunk_size=auto: {chunk:,}, measured" in (folder / "train.log").read_text()
 
 
 def test_clipping_accumulation_and_host_memory(command: Callable[..., Outcome]) -> None:

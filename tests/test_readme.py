@@ -11,8 +11,8 @@ import pytest
 
 from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
-from tests.folders_of_images import write_images
-from tests.public_files import write_idx
+from tests.data.folders_of_images import write_images
+from tests.data.public_files import write_idx
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]

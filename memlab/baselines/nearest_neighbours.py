@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
-from memlab.argument_checks import check_whole_number
 from memlab.baselines.baseline import Baseline
+from memlab.checks import check_whole_number
 
 Rows = NDArray[np.float32]
 
@@ -87,7 +87,7 @@ class PCAKNN(PixelKNN):
 class EmbeddingKNN(PixelKNN):
     """k nearest neighbours among embeddings: the trained encoder with an equal vote in place of the softmax.
 
-    It is given points that are as near as the similarity says; see `memlab.similarity.Similarity.points`.
+    It is given points that are as near as the similarity says; see `memlab.memory.similarity.Similarity.points`.
 
     Args:
         k: neighbours that vote.

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlab.argument_checks import check_number, check_whole_number
 from memlab.baselines.baseline import Baseline
+from memlab.checks import check_number, check_whole_number
 from memlab.index import ExactIndex
 
 SEARCHED_AT_A_TIME = 100

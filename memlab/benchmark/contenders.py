@@ -19,10 +19,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from memlab import functional
-from memlab.benchmark.problems import Material
+from memlab.benchmark.material import Material
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
-from memlab.memory import ChunkedMemory, FullMemory, TopKMemory
-from memlab.similarity import Dot, Euclidean
+from memlab.memory import ChunkedMemory, FullMemory, Memory, TopKMemory
+from memlab.memory.chunked import graph_bytes
+from memlab.memory.scored_support import ScoredSupport
+from memlab.memory.similarity import Dot, Euclidean
 
 Call = Callable[[], Tensor | None]
 Maker = Callable[[Material], Call]
@@ -45,7 +47,7 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
     """The contenders for a task by name, those whose package is missing left out.
 
     Args:
-        task: one of `memlab.benchmark.problems.TASKS`.
+        task: one of `memlab.benchmark.problem.TASKS`.
         chunks: chunk sizes for the contenders that have one.
         budgets: shares of all graphs that chunked may keep, besides none.
     """
@@ -172,7 +174,7 @@ def _encode_all(loss: Loss) -> Maker:
     return make
 
 
-def _memory_step(material: Material, memory: FullMemory) -> Call:
+def _memory_step(material: Material, memory: Memory) -> Call:
     def loss() -> Tensor:
         class_scores = memory(material.encoder, material.encoder(material.query_inputs), material.support)
         return functional.nll(class_scores, material.targets).mean()
@@ -189,7 +191,9 @@ def _chunked_step(chunk: int, share: float) -> Maker:
         memory = ChunkedMemory(similarity=Dot(), chunk_size=chunk)
         if share:
             query = material.encoder(material.query_inputs).detach()
-            graphs = memory.graph_bytes(material.encoder, query, material.support) * len(memory.parts(material.support))
+            parts = memory.parts(material.support)
+            scored = ScoredSupport(material.encoder, memory.similarity, material.support, None)
+            graphs = graph_bytes(query, scored, parts[0]) * len(parts)
             memory = ChunkedMemory(similarity=Dot(), chunk_size=chunk, activation_budget=int(share * graphs))
         return _memory_step(material, memory)
 

@@ -17,11 +17,11 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
-from memlab.allocator import give_back_freed_memory, raise_malloc_thresholds
 from memlab.benchmark.contenders import Call, contenders, period, recall
-from memlab.benchmark.problems import Material, Problem
-from memlab.machine import peak_memory, resident_memory, seconds
-from memlab.out_of_memory import is_out_of_memory
+from memlab.benchmark.material import Material
+from memlab.benchmark.problem import Problem
+from memlab.device import give_back_freed_memory, peak_memory, raise_malloc_thresholds, resident_memory, seconds
+from memlab.memory.out_of_memory import is_out_of_memory
 
 TURN_SECONDS = 0.3
 """A turn of short calls is as many of them as fit."""
@@ -37,7 +37,7 @@ class Settings:
         chunks: chunk sizes.
         budgets: shares of the graphs to be kept.
         threads: threads of torch and of others, on a CPU.
-        raised_thresholds: whether glibc keeps freed memory (`memlab.allocator`).
+        raised_thresholds: whether glibc keeps freed memory (`memlab.device`).
     """
 
     chunks: tuple[int, ...]

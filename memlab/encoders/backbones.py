@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Unpack
 from urllib.error import URLError
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models
 
-from memlab.argument_checks import check_switch, check_whole_number
-from memlab.encoders.projection import Projected, check_image_shape
+from memlab.checks import check_switch, check_whole_number
+from memlab.encoders.projection import Projected, Projection, check_image_shape
 
 AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 """The auxiliary classifiers of the networks that have some."""
@@ -28,12 +27,10 @@ class TorchvisionBackbone(Projected):
 
     Args:
         input_shape: (channels, height, width) of one image.
-        embedding_size: D.
         name: as in ``torchvision.models.list_models``.
         pretrained: start from torchvision's default weights, downloaded once to torch's cache.
         image_size: side to which images are resized first, as vision transformers ask for; None leaves them.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the last features dropped in training, besides what the network drops itself.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of the last features); see `Projected`.
 
     Raises:
         ValueError: for objects that are not images, a network that there is not, weights that cannot be downloaded, or
@@ -44,12 +41,10 @@ class TorchvisionBackbone(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
         name: str,
         pretrained: bool,
         image_size: int | None = None,
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
         check_image_shape(input_shape)
         if image_size is not None:
@@ -59,9 +54,7 @@ class TorchvisionBackbone(Projected):
         super().__init__(
             _ColourImages(network, image_size),
             width=width,
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
         )
 
 
@@ -83,6 +76,8 @@ class _ColourImages(nn.Module):
 
 
 def _network(name: str, *, pretrained: bool) -> nn.Module:
+    from torchvision import models  # takes seconds, which no other encoder is to pay for
+
     known = models.list_models(module=models)
     if name not in known:
         listed = ", ".join(known[:6])
@@ -94,7 +89,7 @@ def _network(name: str, *, pretrained: bool) -> nn.Module:
     except (URLError, OSError) as error:
         raise ValueError(
             f"pretrained=true: the weights of {name} cannot be downloaded ({error}); is there a network? Or set"
-            " encoder.pretrained=false"
+            " pretrained=false"
         ) from error
     return network
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Unpack
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
-from memlab.argument_checks import check_whole_number
-from memlab.encoders.projection import Projected, check_image_shape
+from memlab.checks import check_whole_number
+from memlab.encoders.projection import Projected, Projection, check_image_shape
 
 
 class _Layers(nn.Sequential):
@@ -34,12 +34,10 @@ class Conv(Projected):
 
     Args:
         input_shape: (channels, height, width) of one image.
-        embedding_size: D.
         channels: filters of the convolution.
         kernel_size: side of a filter in pixels; no padding.
         pool_size: side and stride of the pooling window in pixels.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the pooled features dropped in training, from 0 up to 1.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of the pooled features); see `Projected`.
 
     Raises:
         ValueError: for objects that are not images, a value out of range, or a filter or window larger than the image.
@@ -49,12 +47,10 @@ class Conv(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
         channels: int,
         kernel_size: int,
         pool_size: int,
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
         image_channels, height, width = check_image_shape(input_shape)
         check_whole_number("channels", channels)
@@ -68,9 +64,7 @@ class Conv(Projected):
         super().__init__(
             _Layers(nn.Conv2d(image_channels, channels, kernel_size), nn.MaxPool2d(pool_size), nn.ReLU(), nn.Flatten()),
             width=channels * height * width,
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
         )
 
 
@@ -79,11 +73,9 @@ class LeNet(Projected):
 
     Args:
         input_shape: (channels, height, width) of one image.
-        embedding_size: D.
         channels: filters of each convolution, first to last; each halves the side of the image.
         kernel_size: side of a filter in pixels, odd; images are padded, so that a convolution keeps their size.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the last features dropped in training, from 0 up to 1.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of the last features); see `Projected`.
 
     Raises:
         ValueError: for objects that are not images, a value out of range, or more layers than the image has halves.
@@ -93,11 +85,9 @@ class LeNet(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
         channels: Sequence[int],
         kernel_size: int,
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
         image_channels, height, width = check_image_shape(input_shape)
         widths = [image_channels, *(check_whole_number("channels", size) for size in channels)]
@@ -115,9 +105,7 @@ class LeNet(Projected):
         super().__init__(
             _Layers(*layers, nn.Flatten()),
             width=widths[-1] * height * width,
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
         )
 
 
@@ -129,12 +117,10 @@ class ResNet(Projected):
 
     Args:
         input_shape: (channels, height, width) of one image.
-        embedding_size: D.
         blocks: basic blocks of every stage, first to last.
         width: channels of the first stage.
         groups: groups of channels that GroupNorm normalises, in every layer.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the last features dropped in training, from 0 up to 1.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of the last features); see `Projected`.
 
     Raises:
         ValueError: for objects that are not images, a value out of range, or a width that is no multiple of groups.
@@ -144,12 +130,10 @@ class ResNet(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
         blocks: Sequence[int],
         width: int,
         groups: int,
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
         image_channels, _, _ = check_image_shape(input_shape)
         for count in blocks:
@@ -171,15 +155,17 @@ class ResNet(Projected):
         super().__init__(
             _Layers(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()),
             width=width << (len(blocks) - 1),
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
         )
 
 
-def _residual_block(before: int, after: int, norm: partial[nn.GroupNorm]) -> BasicBlock:
+def _residual_block(before: int, after: int, norm: partial[nn.GroupNorm]) -> nn.Module:
     """Two convolutions beside a shortcut; a block that changes the width halves the side."""
+    from torchvision.models.resnet import BasicBlock  # takes seconds, which no other encoder is to pay for
+
     shortcut = None
     if before != after:
         shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=2, bias=False), norm(after))
-    return BasicBlock(before, after, stride=1 if shortcut is None else 2, downsample=shortcut, norm_layer=norm)
+    stride = 1 if shortcut is None else 2
+    block: nn.Module = BasicBlock(before, after, stride=stride, downsample=shortcut, norm_layer=norm)
+    return block

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Required, TypedDict
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memlab.argument_checks import check_choice, check_number, check_whole_number
+from memlab.checks import check_choice, check_number, check_whole_number
 
 
 class _UnitLength(nn.Module):
     def forward(self, embeddings: Tensor) -> Tensor:
         return F.normalize(embeddings, dim=-1)
+
+
+class Projection(TypedDict, total=False):
+    """What every encoder with a projection takes besides its own; see `Projected`."""
+
+    embedding_size: Required[int]
+    normalisation: str
+    dropout: float
 
 
 class Projected(nn.Module):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Unpack
 
 from torch import Tensor, nn
 
-from memlab.argument_checks import check_number, check_whole_number
-from memlab.encoders.projection import Projected
+from memlab.checks import check_number, check_whole_number
+from memlab.encoders.projection import Projected, Projection
 
 
 class Identity(nn.Module):
@@ -33,9 +34,7 @@ class Linear(Projected):
 
     Args:
         input_shape: shape of one object; flattened.
-        embedding_size: D, the rows of A.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the inputs dropped in training, from 0 up to 1.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of the inputs); see `Projected`.
 
     Raises:
         ValueError: for a value out of range.
@@ -45,16 +44,12 @@ class Linear(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
         super().__init__(
             nn.Flatten(),
             width=math.prod(input_shape),
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
             bias=False,
         )
 
@@ -64,10 +59,8 @@ class MLP(Projected):
 
     Args:
         input_shape: shape of one object; flattened.
-        embedding_size: D.
         hidden_sizes: width of each hidden layer, first to last; with none the projection is of the inputs.
-        normalisation: of the embedding; see `Projected`.
-        dropout: share of the units of every hidden layer dropped in training, from 0 up to 1.
+        projection: ``embedding_size``, ``normalisation``, ``dropout`` (of every hidden layer); see `Projected`.
 
     Raises:
         ValueError: for a value out of range.
@@ -77,12 +70,10 @@ class MLP(Projected):
         self,
         *,
         input_shape: Sequence[int],
-        embedding_size: int,
         hidden_sizes: Sequence[int],
-        normalisation: str = "none",
-        dropout: float = 0.0,
+        **projection: Unpack[Projection],
     ) -> None:
-        check_number("dropout", dropout, at_least=0, below=1)
+        dropout = check_number("dropout", projection.get("dropout", 0.0), at_least=0, below=1)
         widths = [math.prod(input_shape), *(check_whole_number("hidden_sizes", size) for size in hidden_sizes)]
         layers: list[nn.Module] = []
         for number, (width, size) in enumerate(pairwise(widths)):
@@ -91,7 +82,5 @@ class MLP(Projected):
         super().__init__(
             nn.Sequential(nn.Flatten(), *layers),
             width=widths[-1],
-            embedding_size=embedding_size,
-            normalisation=normalisation,
-            dropout=dropout,
+            **projection,
         )

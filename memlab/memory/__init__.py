@@ -1,14 +1,30 @@
-"""The memory modes: one read of a support set, at different cost; full and chunked give equal results, topk at K = M.
+"""How a support is read: one read at different cost; full and chunked give equal results, topk at K = M.
 
-Beside them stand two that have one key for each class, to be compared with: linear and prototypes.
-
-A memory maps encoded queries and a support to class scores (B, C); their log_softmax is the log of the class mass
-(eq. 13). Gradients reach the encoder through the queries and through the keys.
+Beside them stand two that have one key for each class, to be compared with: linear and prototypes. What they have in
+common is in `memlab.memory.memory`, how keys are read in evaluation in `memlab.memory.reading`.
 """
 
 from memlab.memory.chunked import ChunkedMemory
 from memlab.memory.class_keys import LinearMemory, PrototypeMemory
 from memlab.memory.full import FullMemory
+from memlab.memory.memory import Memory
+from memlab.memory.reading import ReadAll, ReadTopK
+from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.topk import TopKMemory
 
-__all__ = ["ChunkedMemory", "FullMemory", "LinearMemory", "PrototypeMemory", "TopKMemory"]
+__all__ = [
+    "ChunkedMemory",
+    "Cosine",
+    "Dot",
+    "Euclidean",
+    "FullMemory",
+    "LinearMemory",
+    "Memory",
+    "PrototypeMemory",
+    "ReadAll",
+    "ReadTopK",
+    "Similarity",
+    "StoredKeys",
+    "TopKMemory",
+]

@@ -13,8 +13,8 @@ def warn_of_batch_norm(encoder: nn.Module, *, mode: str) -> None:
     """Say what BatchNorm in the encoder means for a memory mode that does not encode all objects together."""
     if found := _batch_norms(encoder):
         warnings.warn(
-            f"memory={mode}: the encoder has BatchNorm ({', '.join(found)}), which normalises each chunk by the"
-            " chunk's own statistics; memory=full normalises all support objects together, so results differ. GroupNorm"
+            f"{mode} memory: the encoder has BatchNorm ({', '.join(found)}), which normalises each chunk by the"
+            " chunk's own statistics; full normalises all support objects together, so results differ. GroupNorm"
             " and LayerNorm look at one object at a time and keep both equal.",
             stacklevel=3,
         )

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from memlab.argument_checks import check_number, check_whole_number
+from memlab.checks import check_number, check_whole_number
+from memlab.data.parts import parts
+from memlab.data.support import Support
+from memlab.device import free_memory, seconds
 from memlab.functional import ClassRead
-from memlab.machine import free_memory, seconds
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
-from memlab.memory.full import FullMemory
-from memlab.out_of_memory import OutOfMemoryError, is_out_of_memory
-from memlab.replay import RandomState
-from memlab.similarity import Similarity
-from memlab.support import Support
-from memlab.two_pass import read_encoded_again
+from memlab.memory.memory import Memory
+from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
+from memlab.memory.replay import RandomState
+from memlab.memory.scored_support import ScoredSupport
+from memlab.memory.similarity import Similarity
+from memlab.memory.two_pass import read_in_two_passes
 
 log = logging.getLogger(__name__)
 
 
-class ChunkedMemory(FullMemory):
+class ChunkedMemory(Memory):
     """The same read, a chunk at a time in two passes (section 4.2, eqs. 15-17).
 
     Pass 1 encodes each chunk without graph and keeps the running maximum and sum of each class. Pass 2, the backward,
@@ -58,40 +59,24 @@ class ChunkedMemory(FullMemory):
         self._knows_encoder = False
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
-        """Read the support; see `FullMemory.read`."""
-        parameters = [p for module in (encoder, self.similarity) for p in module.parameters() if p.requires_grad]
+        """Read the support; see `Memory.read`."""
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="chunked")
-
-        def read(query: Tensor, parts: list[slice], kept: int) -> ClassRead:
-            return read_encoded_again(
-                lambda reader, part: self.score(encoder, reader, support, part, exclude),
-                parts=parts,
-                kept=kept,
-                again=lambda: running_statistics_restored(encoder),
-                labels=support.labels,
-                num_classes=support.num_classes,
-                query=query,
-                parameters=parameters,
-            )
-
+        scored = ScoredSupport(encoder, self.similarity, support, exclude)
         if self.chunk_size is None:
             with RandomState(query.device).again(), running_statistics_restored(encoder):
-                reader = query.detach().requires_grad_(torch.is_grad_enabled())
-                self.chunk_size = _good_chunk_size(
-                    lambda size: read(reader, [slice(size)], 0).class_scores, [reader, *parameters], len(support)
-                )
-        return read(query, self.parts(support), self._kept_chunks(encoder, query, support, exclude))
+                self.chunk_size = _good_chunk_size(query, scored)
+        return read_in_two_passes(query, scored, parts=self.parts(support), kept=self._kept_chunks(query, scored))
 
     def parts(self, support: Support) -> list[slice]:
         """The chunks, in order."""
         assert self.chunk_size is not None, "measured when the first support is read"
-        return [slice(start, start + self.chunk_size) for start in range(0, len(support), self.chunk_size)]
+        return parts(len(support), self.chunk_size)
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """See `FullMemory.sizes`."""
+        """See `Memory.sizes`."""
         return {"chunk": self.chunk_size}
 
     def shrink(self) -> None:
@@ -100,54 +85,59 @@ class ChunkedMemory(FullMemory):
         Raises:
             OutOfMemoryError: if a chunk is one object already.
         """
-        self.chunk_size = halved(self.chunk_size, mode="chunked")
+        self.chunk_size = halved(self.chunk_size)
 
-    def _kept_chunks(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> int:
+    def _kept_chunks(self, query: Tensor, scored: ScoredSupport) -> int:
         """How many chunks are to keep their graph; measured at the first step."""
         if self.activation_budget == 0 or not torch.is_grad_enabled():
             return 0
+        chunks = self.parts(scored.support)
         if self._kept_at_most is None:
             budget = self.activation_budget
             if budget < 1:
                 budget *= free_memory(query.device)
-            self._kept_at_most = int(budget // self.graph_bytes(encoder, query, support, exclude))
-        return min(self._kept_at_most, len(self.parts(support)))
-
-    def graph_bytes(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> int:
-        """Bytes that the graph of one chunk holds: what autograd saves for it, parameters apart, and its scores."""
-        own = {parameter.untyped_storage().data_ptr() for parameter in [*encoder.parameters(), *self.parameters()]}
-        saved: dict[int, int] = {}
-
-        def weigh(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        with (
-            RandomState(query.device).again(),
-            running_statistics_restored(encoder),
-            torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
-        ):
-            scores = self.score(encoder, query.detach().requires_grad_(), support, self.parts(support)[0], exclude)
-        weigh(scores)
-        return sum(saved.values())
+            self._kept_at_most = int(budget // graph_bytes(query, scored, chunks[0]))
+        return min(self._kept_at_most, len(chunks))
 
 
-def halved(chunk_size: int | None, *, mode: str) -> int:
-    """Half a chunk, for a memory of some mode that has run out of memory in a step.
+def graph_bytes(query: Tensor, scored: ScoredSupport, part: slice) -> int:
+    """Bytes that the graph of one part holds: what autograd saves for it, parameters apart, and its scores."""
+    own = {
+        parameter.untyped_storage().data_ptr()
+        for module in (scored.encoder, scored.similarity)
+        for parameter in module.parameters()
+    }
+    saved: dict[int, int] = {}
+
+    def weigh(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with (
+        RandomState(query.device).again(),
+        running_statistics_restored(scored.encoder),
+        torch.autograd.graph.saved_tensors_hooks(weigh, lambda tensor: tensor),
+    ):
+        scores = scored.scores(query.detach().requires_grad_(), part)
+    weigh(scores)
+    return sum(saved.values())
+
+
+def halved(chunk_size: int | None) -> int:
+    """Half a chunk, for a memory that has run out of memory in a step.
 
     Raises:
         OutOfMemoryError: if a chunk is one object already.
     """
     if chunk_size is None or chunk_size == 1:
         raise OutOfMemoryError(
-            f"memory={mode}: out of memory with a chunk of one object; lower datamodule.batch_size or choose a smaller"
-            " encoder"
+            "out of memory in a training step with a chunk of one object; needs a smaller batch or encoder"
         )
     log.warning(
         f"out of memory in a step with chunks of {chunk_size:,} objects: computed again and going on with"
-        f" {chunk_size // 2:,}; memory.chunk_size={chunk_size // 2} starts there"
+        f" {chunk_size // 2:,}; chunk_size={chunk_size // 2} starts there"
     )
     return chunk_size // 2
 
@@ -157,20 +147,20 @@ WORTH_ITS_MEMORY = 0.95
 """A chunk of twice the size is better if an object takes less than this share of the time."""
 
 
-def _good_chunk_size(read: Callable[[int], Tensor], wanted: list[Tensor], size: int) -> int:
+def _good_chunk_size(query: Tensor, scored: ScoredSupport) -> int:
     """Measure reads of ever larger chunks, forward and backward, until two doublings have not been worth their memory.
 
     Args:
-        read: class scores from the first so many objects.
-        wanted: what gradients are wanted for.
-        size: M.
+        query: (B, D) encoded queries.
+        scored: the support, of which the first objects are read.
     """
-    device = wanted[0].device
+    size = len(scored.support)
+    reader = query.detach().requires_grad_(torch.is_grad_enabled())
     tried: dict[int, float] = {}
     best = chunk = min(SMALLEST_CHUNK_TRIED, size)
     while True:
         try:
-            times = [seconds(partial(_read_and_back, read, chunk, wanted), device) for _ in range(3)]
+            times = [seconds(partial(_read_and_back, reader, scored, chunk), query.device) for _ in range(3)]
             tried[chunk] = min(times[1:]) / chunk  # the first warms up
         except (RuntimeError, MemoryError) as error:
             if chunk == best or not is_out_of_memory(error):
@@ -182,12 +172,14 @@ def _good_chunk_size(read: Callable[[int], Tensor], wanted: list[Tensor], size: 
             break
         chunk = min(2 * chunk, size)
     microseconds = ", ".join(f"{1e6 * each:,.1f} at {chunk:,}" for chunk, each in tried.items())
-    log.info(f"memory.chunk_size=auto: {best:,}, measured in microseconds for an object: {microseconds}")
+    log.info(f"chunk_size=auto: {best:,}, measured in microseconds for an object: {microseconds}")
     return best
 
 
-def _read_and_back(read: Callable[[int], Tensor], chunk: int, wanted: list[Tensor]) -> None:
-    class_scores = read(chunk)
+def _read_and_back(query: Tensor, scored: ScoredSupport, size: int) -> None:
+    """Read the first so many objects as one chunk, and go back through them."""
+    class_scores = read_in_two_passes(query, scored, parts=[slice(0, size)], kept=0).class_scores
     if class_scores.requires_grad:
         total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
-        torch.autograd.grad(total, [tensor for tensor in wanted if tensor.requires_grad], allow_unused=True)
+        wanted = [tensor for tensor in (query, *scored.parameters) if tensor.requires_grad]
+        torch.autograd.grad(total, wanted, allow_unused=True)

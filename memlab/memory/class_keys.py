@@ -11,16 +11,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from memlab.data.support import Support
 from memlab.functional import ClassRead, lowest_scores
 from memlab.index import Places
-from memlab.memory.full import FullMemory
-from memlab.out_of_memory import OutOfMemoryError
-from memlab.similarity import Similarity
-from memlab.stored_keys import StoredKeys
-from memlab.support import Support
+from memlab.memory.memory import Memory
+from memlab.memory.out_of_memory import OutOfMemoryError
+from memlab.memory.similarity import Similarity
+from memlab.memory.stored_keys import StoredKeys
 
 
-class LinearMemory(FullMemory):
+class LinearMemory(Memory):
     """A softmax layer on the encoder: ``s_bc = z(u_b, w_c)`` with one learned key w_c for each class; nothing is read.
 
     With dot products these are the weights of a linear layer; a bias is in the encoder's own, as ``W (u + b)``. With
@@ -33,35 +33,32 @@ class LinearMemory(FullMemory):
     class_keys: nn.Parameter
     """(C, D), uniform within 1 / sqrt(D) at the start, as of a linear layer."""
 
-    def __init__(self, *, similarity: Similarity) -> None:
-        super().__init__(similarity=similarity)
-
     def prepare(self, *, embedding_size: int, num_classes: int) -> None:
-        """See `FullMemory.prepare`."""
+        """See `Memory.prepare`."""
         bound = 1 / math.sqrt(embedding_size)
         self.class_keys = nn.Parameter(torch.empty(num_classes, embedding_size).uniform_(-bound, bound))
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
-        """Score the classes; the support is left alone. See `FullMemory.read`."""
+        """Score the classes; the support is left alone. See `Memory.read`."""
         scores: Tensor = self.similarity(query, self.class_keys)
         return ClassRead(scores, lowest_scores(scores))
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """See `FullMemory.sizes`."""
+        """See `Memory.sizes`."""
         return {"support": 0}
 
     def shrink(self) -> None:
-        """See `FullMemory.shrink`."""
-        raise OutOfMemoryError("memory=linear: out of memory in a training step; lower datamodule.batch_size")
+        """See `Memory.shrink`."""
+        raise OutOfMemoryError("out of memory in a training step; needs a smaller batch")
 
-    def stored(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
-        """The class keys; nothing is encoded. See `FullMemory.stored`."""
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The class keys; nothing is encoded. See `Memory.stored_keys`."""
         classes = torch.arange(len(self.class_keys), device=self.class_keys.device)
         return _of_classes(self.class_keys.detach(), classes, len(self.class_keys), self.similarity)
 
 
-class PrototypeMemory(FullMemory):
+class PrototypeMemory(Memory):
     """Class means as keys: ``s_bc = z(u_b, mean of m_i with y_i = c)`` (prototypical networks, Snell et al. 2017).
 
     A class without objects has score minus infinity. A query whose own row is to be left out meets its class's mean
@@ -72,7 +69,7 @@ class PrototypeMemory(FullMemory):
     """
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
-        """Score the class means; see `FullMemory.read`."""
+        """Score the class means; see `Memory.read`."""
         scores = self._class_scores(encoder, query, support, exclude)
         return ClassRead(scores, lowest_scores(scores))
 
@@ -96,13 +93,11 @@ class PrototypeMemory(FullMemory):
         return scores.masked_fill(counts == 0, -torch.inf)
 
     def shrink(self) -> None:
-        """See `FullMemory.shrink`."""
-        raise OutOfMemoryError(
-            "memory=prototypes: out of memory in a training step; lower support.size or datamodule.batch_size"
-        )
+        """See `Memory.shrink`."""
+        raise OutOfMemoryError("out of memory in a training step; needs a smaller support or a smaller batch")
 
-    def stored(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
-        """The means of the classes that have objects; see `FullMemory.stored`."""
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The means of the classes that have objects; see `Memory.stored_keys`."""
         objects = encode()
         sums, counts = _sums_by_class(objects.keys, objects.labels, objects.num_classes)
         classes = counts.nonzero().flatten()

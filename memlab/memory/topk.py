@@ -1,45 +1,49 @@
-"""Sparse reads: each query reads its K nearest cells of all M, found among stored keys."""
+"""Sparse reads: each query reads its K nearest cells of all M, found in an index."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from memlab.argument_checks import check_whole_number
+from memlab.checks import check_whole_number
+from memlab.data.parts import parts
+from memlab.data.support import Support
+from memlab.device import seconds
 from memlab.functional import ClassRead
 from memlab.index import ExactIndex, Index
-from memlab.machine import seconds
-from memlab.memory.batch_norm import has_batch_norm, running_statistics_restored, warn_of_batch_norm
+from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
-from memlab.memory.full import FullMemory
-from memlab.memory.stored_cells import Refresh, StoredCells
-from memlab.replay import RandomState
-from memlab.similarity import Similarity
-from memlab.stored_keys import encoded_as_it_is
-from memlab.support import Support
-from memlab.two_pass import read_encoded_again
+from memlab.memory.index_vectors import IndexVectors, Refresh
+from memlab.memory.memory import Memory
+from memlab.memory.replay import RandomState
+from memlab.memory.scored_support import ScoredSupport
+from memlab.memory.similarity import Similarity
+from memlab.memory.stored_keys import encoded_as_it_is
+from memlab.memory.two_pass import read_in_two_passes
 
 
-class TopKMemory(FullMemory):
+class TopKMemory(Memory):
     """Reads the K nearest cells of every query, so that the cost follows K and not M (section 4.3; Rae et al. 2016).
 
-    A key of every support object is stored. Of each query the K with the highest scores are found among the stored
-    keys, its own row left out; the *unique* cells found are encoded again, with gradient, and the softmax is over the K
-    cells that the query reads:
+    A vector of every support object is in an index. Of each query the K with the highest scores are found there, its
+    own row left out; the *unique* cells found are encoded again, with gradient, and the softmax is over the K cells
+    that the query reads:
 
     ``s_bc = log sum_{i in N_K(b): y_i=c} exp(z_bi)``.
 
-    With K = M that is `FullMemory`. More cells than a chunk are read in two passes, as `ChunkedMemory` does.
+    With K = M that is `memlab.memory.FullMemory`. More cells than a chunk are read in two passes, as of a
+    `memlab.memory.ChunkedMemory`.
 
-    Stored keys are only searched, never read, and are all made as in evaluation. They drift as the encoder learns, and
-    are brought up to date in two ways. `after_step` stores those encoded in the step, at no cost, if they are what
-    evaluation would give: not of augmented objects, nothing drawn at random on the way (dropout), no BatchNorm. And
-    a share of each step goes into encoding others again, in turn (`memlab.memory.stored_cells.Refresh`). An encoder
-    with dropout has the second way alone, because to encode the cells that were read once more would cost as much as
-    refreshing as many others, which are older.
+    Index vectors are only searched, never read, and are all made as in evaluation. They drift as the encoder learns,
+    and are brought up to date in two ways. `after_step` takes over those encoded in the step, at no cost, if they are
+    what evaluation would give: not of augmented objects, nothing drawn at random on the way (dropout), no BatchNorm.
+    And a share of each step goes into encoding others again, in turn (`memlab.memory.index_vectors.Refresh`). An
+    encoder with dropout has the second way alone, because to encode the cells that were read once more would cost as
+    much as refreshing as many others, which are older.
 
     A step costs about ``3 (U + B)`` encodings forward (U unique cells, at most B K), what the refresh adds to it, and a
     search, where full costs ``3 (M + B)``.
@@ -47,12 +51,12 @@ class TopKMemory(FullMemory):
     Args:
         similarity: scores keys for queries.
         k: K, cells that a query reads.
-        index: finds the nearest stored keys.
-        chunk_size: objects encoded at a time, cells and refreshed keys alike.
-        refresh_every: training steps between two refreshes of all keys; ``auto`` for some at every step, in turn; None
-            with ``max_age``.
+        index: holds the vectors and finds the nearest.
+        chunk_size: objects encoded at a time, cells and index vectors alike.
+        refresh_every: training steps between two refreshes of all index vectors; ``auto`` for some at every step, in
+            turn; None with ``max_age``.
         refresh_share: of ``auto``, share of a step's encoding that goes into refreshing, between 0 and 1.
-        max_age: largest age of a key in training steps, a slice being refreshed at every step; None with
+        max_age: largest age of an index vector in training steps, a slice being refreshed at every step; None with
             ``refresh_every``.
 
     Raises:
@@ -83,7 +87,7 @@ class TopKMemory(FullMemory):
                 " this index a change costs several insertions and makes the search worse"
             )
         self.index = index
-        self._stored: StoredCells | None = None
+        self._vectors: IndexVectors | None = None
         self._interrupted: dict[str, Any] = {}
         self._read_now: _ReadNow | None = None
         self._step_began: float | None = None
@@ -91,10 +95,10 @@ class TopKMemory(FullMemory):
         self._knows_encoder = False
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
-        """Read the K nearest cells; see `FullMemory.read`.
+        """Read the K nearest cells; see `Memory.read`.
 
-        The first read of a support, and the first after it has changed, encodes and stores all of it. Computed a second
-        time before `after_step`, a step searches the same stored keys.
+        The first read of a support, and the first after it has changed, encodes all of it. Computed a second time
+        before `after_step`, a step searches the same vectors.
         """
         if self._step_began is None:
             self._step_began = time.perf_counter()
@@ -102,50 +106,34 @@ class TopKMemory(FullMemory):
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="topk")
         self._seconds["refresh"] += seconds(lambda: self._bring_up_to_date(encoder, support), query.device)
-        assert self._stored is not None
-        own = None if exclude is None else self._stored.places.of(exclude)
+        assert self._vectors is not None
+        own = None if exclude is None else self._vectors.places.of(exclude)
         found = self.index.search(self.similarity.search_vectors(query), self.k, exclude=own)
         cells, reads = _unique_cells(found)
-        read_support = support.of(cells)
-        parts = [slice(start, start + self.chunk_size) for start in range(0, len(cells), self.chunk_size)]
-        vectors: dict[int, Tensor] = {}
-
-        def score(reader: Tensor, part: slice) -> Tensor:
-            encoded = encoder(read_support.inputs(part))
-            vectors[part.start] = self.similarity.search_vectors(encoded.detach())
-            scores: Tensor = self.similarity(reader, encoded)
-            return scores.masked_fill(~reads[:, part], -torch.inf)
-
+        scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, reads)
+        chunks = parts(len(cells), self.chunk_size)
         random_state = RandomState(query.device)
-        read = read_encoded_again(
-            score,
-            parts=parts,
-            kept=1 if len(parts) == 1 and torch.is_grad_enabled() else 0,
-            again=lambda: running_statistics_restored(encoder),
-            labels=read_support.labels,
-            num_classes=support.num_classes,
-            query=query,
-            parameters=[p for module in (encoder, self.similarity) for p in module.parameters() if p.requires_grad],
-        )
+        kept = 1 if len(chunks) == 1 and torch.is_grad_enabled() else 0
+        read = read_in_two_passes(query, scored, parts=chunks, kept=kept)
         as_in_evaluation = support.augmentation is None and random_state.is_as_kept() and not has_batch_norm(encoder)
-        self._read_now = _ReadNow(cells, torch.cat(list(vectors.values())) if as_in_evaluation else None, len(query))
+        self._read_now = _ReadNow(cells, scored.vectors if as_in_evaluation else None, len(query))
         return read
 
     def after_step(self) -> dict[str, Tensor | float]:
-        """Store the keys encoded in the step that is over; see `FullMemory.after_step`.
+        """Take over the keys encoded in the step that is over; see `Memory.after_step`.
 
         Returns:
-            ``unique_cells`` read; ``key_age_mean`` and ``key_age_max`` of the keys searched, in steps;
-            ``refresh_share`` of the time of all steps so far that went into storing and refreshing.
+            ``unique_cells`` read; ``key_age_mean`` and ``key_age_max`` of the vectors searched, in steps;
+            ``refresh_share`` of the time of all steps so far that went into encoding them.
         """
-        assert self._stored is not None, "a step begins with a read"
+        assert self._vectors is not None, "a step begins with a read"
         assert self._read_now is not None
         assert self._step_began is not None
         cells, vectors, queries = self._read_now
-        ages = (self._stored.step - self._stored.encoded_at).float()
+        ages = (self._vectors.step - self._vectors.encoded_at).float()
         if vectors is not None:
-            self._stored.write(cells, vectors)
-        self._stored.end_step(self._refresh, cells=len(cells), queries=queries)
+            self._vectors.write(cells, vectors)
+        self._vectors.end_step(self._refresh, cells=len(cells), queries=queries)
         self._seconds["step"] += time.perf_counter() - self._step_began
         self._read_now = self._step_began = None
         return {
@@ -157,16 +145,8 @@ class TopKMemory(FullMemory):
 
     @torch.no_grad()
     def recall(self, query: Tensor, keys: Tensor) -> Tensor | None:
-        """Share of the K nearest among fresh keys that the search of the stored ones finds.
-
-        Args:
-            query: (B, D) encoded queries, none of them in the memory.
-            keys: (M, D) all keys as they are now, in the order of the support.
-
-        Returns:
-            a scalar; None before anything is stored, or if there are more or fewer keys than are stored.
-        """
-        if self._stored is None or len(keys) != len(self.index):
+        """See `Memory.recall`; None too if there are more or fewer keys than index vectors."""
+        if self._vectors is None or len(keys) != len(self.index):
             return None
         fresh = ExactIndex()
         fresh.build(self.similarity.search_vectors(keys), metric=self.similarity.metric)
@@ -176,7 +156,7 @@ class TopKMemory(FullMemory):
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """See `FullMemory.sizes`."""
+        """See `Memory.sizes`."""
         return {"k": self.k, "chunk": self.chunk_size}
 
     def shrink(self) -> None:
@@ -185,34 +165,60 @@ class TopKMemory(FullMemory):
         Raises:
             OutOfMemoryError: if a chunk is one object already.
         """
-        self.chunk_size = halved(self.chunk_size, mode="topk")
+        self.chunk_size = halved(self.chunk_size)
 
     def state(self) -> dict[str, Any]:
-        """The stored keys with their ages, and what the index cannot find again; see `FullMemory.state`."""
-        return self._interrupted if self._stored is None else self._stored.state()
+        """The index vectors with their ages, and what the index cannot find again; see `Memory.state`."""
+        return self._interrupted if self._vectors is None else self._vectors.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a `state` when the same support is read; another is stored anew. See `FullMemory.restore`."""
+        """Go on from a `state` when the same support is read; another is encoded anew. See `Memory.restore`."""
         self._interrupted = state
-        self._stored = None
+        self._vectors = None
 
     @torch.no_grad()
     def _bring_up_to_date(self, encoder: nn.Module, support: Support) -> None:
-        """Store a support that is new, as it was at an interruption or encoded anew; refresh what is due."""
+        """Of a support that is new take the vectors over from an interruption or encode them; refresh what is due."""
 
         def encode(part: slice) -> Tensor:
             keys = encoded_as_it_is(encoder, support, part, batch_size=self.chunk_size)
             return torch.cat([self.similarity.search_vectors(batch) for batch in keys])
 
-        if self._stored is None or not self._stored.holds(support):
+        if self._vectors is None or not self._vectors.holds(support):
             state = self._interrupted
-            stored = StoredCells(support=support, index=self.index, metric=self.similarity.metric)
+            vectors = IndexVectors(support=support, index=self.index, metric=self.similarity.metric)
             if state and torch.equal(state["ids"].to(support.ids.device), support.ids):
-                stored.restore(state)
+                vectors.restore(state)
             else:
-                stored.store(encode)
-            self._stored, self._interrupted = stored, {}
-        self._stored.refresh(encode, self._refresh)
+                vectors.encode_all(encode)
+            self._vectors, self._interrupted = vectors, {}
+        self._vectors.refresh(encode, self._refresh)
+
+
+@dataclass
+class _ScoredCells(ScoredSupport):
+    """The unique cells of a step.
+
+    Args:
+        reads: (B, U) true where the query reads the cell.
+    """
+
+    reads: Tensor
+
+    def __post_init__(self) -> None:
+        self._vectors: dict[int, Tensor] = {}
+
+    def scores(self, query: Tensor, part: slice) -> Tensor:
+        """Minus infinity for cells that a query does not read; see `ScoredSupport.scores`."""
+        keys = self.encoder(self.support.inputs(part))
+        self._vectors[part.start] = self.similarity.search_vectors(keys.detach())
+        scores: Tensor = self.similarity(query, keys)
+        return scores.masked_fill(~self.reads[:, part], -torch.inf)
+
+    @property
+    def vectors(self) -> Tensor:
+        """(U, D) search vectors of the cells as last encoded."""
+        return torch.cat(list(self._vectors.values()))
 
 
 class _ReadNow(NamedTuple):

@@ -1,0 +1,54 @@
+"""What is measured, and how large it is; nothing heavy is imported to say so."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+INPUT_SHAPES: dict[str, tuple[int, ...]] = {
+    "linear": (32,),
+    "mlp": (64,),
+    "table": (40,),
+    "conv": (3, 32, 32),
+    "resnet18": (3, 32, 32),
+}
+"""Encoders of a step, and the shape of the objects that each takes."""
+
+TASKS = {
+    "read": "reading M keys that are at hand, forward and backward",
+    "step": "a training step: encoding M support objects and reading them, forward and backward",
+    "evaluation": "class mass of B queries over M stored keys, without gradient",
+    "search": "the K nearest of M stored keys, in C clusters of 8 inner dimensions, for B queries",
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The size of what is measured.
+
+    Args:
+        task: one of `TASKS`.
+        support: M.
+        batch: B.
+        embedding: D.
+        classes: C.
+        nearest: K, of a search and of a step that reads the nearest cells.
+        encoder: one of `INPUT_SHAPES`, for a step.
+        device: where it is computed.
+        seed: of the data and of the encoder.
+        dtype: name of the floating type.
+    """
+
+    task: str
+    support: int
+    batch: int
+    embedding: int
+    classes: int
+    nearest: int
+    encoder: str
+    device: str
+    seed: int = 0
+    dtype: str = "float32"
+
+    def of_size(self, support: int) -> Problem:
+        """The same with another M."""
+        return Problem(**{**asdict(self), "support": support})

@@ -1,0 +1,120 @@
+"""The order of work of ``memlab bench``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from dataclasses import asdict
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from rich.console import Console
+
+from memlab.benchmark import report
+from memlab.benchmark.contenders import NEEDS, contenders
+from memlab.benchmark.measurement import Measured, Settings, measure
+from memlab.benchmark.problem import Problem
+from memlab.device import machine_name
+from memlab.files import check_new_or_empty
+from memlab.runs.results import versions
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measure, print and write; what was written, in a line.
+
+    Args:
+        arguments: see `memlab.commands.bench`.
+
+    Raises:
+        ValueError: for a device that this machine does not have, a folder that is not empty, or words that name nobody.
+    """
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this machine has none; must be cpu here")
+    default = Path("outputs") / f"bench_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    folder = check_new_or_empty("--output", arguments.output or default)
+    settings = Settings(
+        tuple(arguments.chunks),
+        tuple(arguments.budgets),
+        arguments.threads or torch.get_num_threads(),
+        arguments.raise_malloc_thresholds,
+    )
+    wanted = [word.strip().lower() for word in arguments.contenders.split(",")]
+    names = {
+        task: [
+            name
+            for name in contenders(task, chunks=settings.chunks, budgets=settings.budgets)
+            if any(word in name.lower() for word in wanted)
+        ]
+        for task in arguments.tasks
+    }
+    if not any(names.values()):
+        everyone = [name for task in arguments.tasks for name in contenders(task, chunks=[1024], budgets=[])]
+        raise ValueError(f"--contenders {arguments.contenders}: must name some of {', '.join(dict.fromkeys(everyone))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = _environment(arguments, settings)
+    console = Console()
+    console.print(_in_words(environment))
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads)  # of the processes to come, and of all their libraries
+    found: list[Measured] = []
+    with console.status("starting") as status:
+        for task, group_names in names.items():
+            for size in arguments.sizes if group_names else []:
+                group = measure(
+                    _problem(arguments, task, size), group_names, settings, rounds=arguments.rounds, said=status.update
+                )
+                found += group
+                console.print(report.table(group))
+                for remark in report.remarks(group):
+                    console.print(remark)
+                report.write_json(found, environment, folder / "benchmark.json")
+    report.draw(found, folder / "benchmark.png", note=_in_words(environment))
+    if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
+        console.print(f"not installed, so not measured: {', '.join(missing)}")
+    return f"written: {folder / 'benchmark.json'} and benchmark.png"
+
+
+def _problem(arguments: argparse.Namespace, task: str, size: int) -> Problem:
+    return Problem(
+        task=task,
+        support=size,
+        batch=arguments.batch_size,
+        embedding=arguments.embedding_size,
+        classes=arguments.classes,
+        nearest=arguments.nearest,
+        encoder=arguments.encoder,
+        device=arguments.device,
+        seed=arguments.seed,
+    )
+
+
+def _environment(arguments: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """What the figures depend on besides the code."""
+    on_gpu = arguments.device == "cuda"
+    return {
+        "device": machine_name(torch.device(arguments.device)),
+        "load_average": psutil.getloadavg()[0],
+        "allocator": "torch's of GPU memory" if on_gpu else _allocator(raised=settings.raised_thresholds),
+        "rounds": arguments.rounds,
+        **asdict(settings),
+        "seed": arguments.seed,
+        "time": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "versions": versions(),
+    }
+
+
+def _allocator(*, raised: bool) -> str:
+    thresholds = "thresholds raised" if raised else "default thresholds"
+    return f"{' '.join(platform.libc_ver()) or 'the system'}, {thresholds}"
+
+
+def _in_words(environment: dict[str, Any]) -> str:
+    return (
+        f"{environment['device']}, {environment['threads']} threads, load"
+        f" {environment['load_average']:.1f} at the start; allocator: {environment['allocator']}; median of"
+        f" {environment['rounds']} rounds, seed {environment['seed']}; torch {environment['versions']['torch']}"
+    )

@@ -1,0 +1,1 @@
+"""The commands of ``memlab``: what arguments each takes. What a command needs is imported when it is run."""

@@ -1,0 +1,118 @@
+"""The arguments of ``memlab bench``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from memlab.benchmark.problem import INPUT_SHAPES, TASKS
+
+DESCRIPTION = (
+    """\
+Measure memlab beside what you would otherwise take, in one run, on the same data:
+
+"""
+    + "\n".join(f"  {name:<11} {what}" for name, what in TASKS.items())
+    + """
+
+Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU what
+torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those of a
+search to memlab exact. Rivals of other packages take part where these are installed: pip install -e ".[bench]".
+"""
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``memlab bench``."""
+    parser.description = DESCRIPTION
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    count = _between(int, 1, math.inf)
+    counts = _list_of(count, "whole numbers of at least 1")
+    count = _single(count, "a whole number of at least 1")
+    add = parser.add_argument
+    add(
+        "--tasks",
+        type=_list_of(_one_of(TASKS), f"of {', '.join(TASKS)}"),
+        default=list(TASKS),
+        help=f"of {', '.join(TASKS)} (default: all)",
+    )
+    add("--sizes", type=counts, default=[4096, 16384, 65536], help="M (default: 4096,16384,65536)")
+    add("--batch-size", type=count, default=256, help="B, queries (default: %(default)s)")
+    add("--embedding-size", type=count, default=64, help="D (default: %(default)s)")
+    add("--classes", type=count, default=10, help="C (default: %(default)s)")
+    add("--nearest", type=count, default=32, help="K, of a search and of topk (default: %(default)s)")
+    add("--encoder", choices=list(INPUT_SHAPES), default="mlp", help="of a step (default: %(default)s)")
+    add("--chunks", type=counts, default=[1024], help="chunk sizes (default: 1024)")
+    add(
+        "--budgets",
+        type=_list_of(_between(float, 0.01, 1.01), "shares from 0.01 to 1"),
+        default=[0.5, 0.9],
+        help="shares of the graphs that chunked keeps, besides none (default: 0.5,0.9)",
+    )
+    add("--contenders", default="", help="only those whose name holds one of these words, as full,chunked,checkpoint")
+    add("--rounds", type=count, default=5, help="rounds of times (default: %(default)s)")
+    add("--device", choices=["cpu", "cuda"], default="cpu", help="(default: %(default)s)")
+    add("--threads", type=count, default=None, help="on a CPU (default: as torch chooses)")
+    add(
+        "--raise-malloc-thresholds",
+        action="store_true",
+        help="let glibc keep freed memory, as the trainer does on a CPU; without it glibc's defaults hold",
+    )
+    add(
+        "--seed",
+        type=_single(_between(int, 0, math.inf), "a whole number of at least 0"),
+        default=0,
+        help="of data and weights (default: %(default)s)",
+    )
+    add("--output", type=Path, default=None, help="folder of benchmark.json and .png (default: a new one in outputs/)")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Measure, print and write; what was written, in a line."""
+    from memlab.benchmark.run import run
+
+    return run(arguments)
+
+
+def _list_of(convert: Callable[[str], Any], rule: str) -> Callable[[str], Any]:
+    """An argument type: words with commas between, each converted; one line that tells the rule if one cannot be."""
+
+    def parse(text: str) -> list[Any]:
+        try:
+            return [convert(word.strip()) for word in text.split(",")]
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: must be {rule}, with commas between") from None
+
+    return parse
+
+
+def _one_of(names: Collection[str]) -> Callable[[str], str]:
+    def convert(word: str) -> str:
+        if word not in names:
+            raise ValueError(word)
+        return word
+
+    return convert
+
+
+def _between(kind: type[int] | type[float], least: float, below: float) -> Callable[[str], Any]:
+    def convert(word: str) -> float:
+        value = kind(word)
+        if not least <= value < below:
+            raise ValueError(word)
+        return value
+
+    return convert
+
+
+def _single(convert: Callable[[str], Any], rule: str) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        try:
+            return convert(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text}: must be {rule}") from None
+
+    return parse

@@ -1,0 +1,1 @@
+"""What is read: objects, supports, episodes, data sets. No Lightning."""

@@ -1,0 +1,17 @@
+"""Where labelled objects come from: each loader gives all of them and the split into training and test."""
+
+from memlab.data.datasets.image_folder import image_folder
+from memlab.data.datasets.labelled import LabelledData, stratified_split
+from memlab.data.datasets.scikit_learn import digits, synthetic_table
+from memlab.data.datasets.tensor_file import tensor_file
+from memlab.data.datasets.torchvision_images import torchvision_images
+
+__all__ = [
+    "LabelledData",
+    "digits",
+    "image_folder",
+    "stratified_split",
+    "synthetic_table",
+    "tensor_file",
+    "torchvision_images",
+]

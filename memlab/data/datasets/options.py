@@ -1,0 +1,116 @@
+"""Options that every data set has: fewer training objects, some classes only, wrong labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+
+import torch
+from torch import Tensor
+
+from memlab.checks import check_number, check_whole_number
+from memlab.data.datasets.labelled import LabelledData, stratified_split
+from memlab.data.objects import ObjectStore
+
+Loader = Callable[..., LabelledData]
+
+
+def with_options(load: Loader) -> Loader:
+    """Give a loader the arguments of `varied` besides its own; left out, they change nothing."""
+
+    @wraps(load)
+    def loader(
+        *,
+        classes: Sequence[object] | None = None,
+        train_fraction: float = 1.0,
+        flip_labels: float = 0.0,
+        options_seed: int = 0,
+        **of_the_loader: object,
+    ) -> LabelledData:
+        return varied(
+            load(**of_the_loader),
+            classes=classes,
+            train_fraction=train_fraction,
+            flip_labels=flip_labels,
+            options_seed=options_seed,
+        )
+
+    return loader
+
+
+def varied(
+    data: LabelledData,
+    *,
+    classes: Sequence[object] | None,
+    train_fraction: float,
+    flip_labels: float,
+    options_seed: int,
+) -> LabelledData:
+    """A data set with fewer objects or wrong labels.
+
+    All inputs stay in the store, so that ids are what they were; objects of classes left out are in no class, -1.
+
+    First some classes are left out, then some training objects, then labels of the training objects that are left are
+    flipped. Those held out of the training objects for validation have flipped labels too, as they would in earnest.
+
+    Args:
+        data: as it was loaded.
+        classes: names of the classes kept, which are numbered in this order; None for all.
+        train_fraction: share of the training objects kept, class by class; above 0, at most 1.
+        flip_labels: share of the training objects that get a label drawn from the other classes; from 0 below 1.
+        options_seed: of both draws, apart from the seed of a run, so that all runs have the same objects.
+
+    Raises:
+        ValueError: for a value out of range, a class that there is not, or fewer than two classes.
+    """
+    check_number("train_fraction", train_fraction, above=0)
+    if train_fraction > 1:
+        raise ValueError(f"train_fraction={train_fraction}: must be at most 1, all training objects")
+    check_number("flip_labels", flip_labels, at_least=0, below=1)
+    check_whole_number("options_seed", options_seed, minimum=0)
+    if classes is None and train_fraction == 1 and not flip_labels:
+        return data
+    if classes is not None:
+        data = _of_classes(data, classes)
+    train_rows = data.train_rows
+    if train_fraction < 1:
+        try:
+            train_rows, _ = stratified_split(
+                train_rows, data.store.labels, held_out=1 - train_fraction, seed=options_seed
+            )
+        except ValueError as error:
+            raise ValueError(f"train_fraction={train_fraction}: {error}") from error
+    labels = data.store.labels
+    if flip_labels:
+        labels = _flipped(labels, train_rows, len(data.store.class_names), share=flip_labels, seed=options_seed)
+    return _relabelled(data, labels, data.store.class_names, train_rows, data.test_rows)
+
+
+def _of_classes(data: LabelledData, classes: Sequence[object]) -> LabelledData:
+    names = data.store.class_names
+    kept = [str(name) for name in classes] if not isinstance(classes, str) else [classes]
+    if unknown := [name for name in kept if name not in names]:
+        listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+        raise ValueError(f"classes={unknown[0]}: must be among {listed}")
+    if len(set(kept)) < max(len(kept), 2):
+        raise ValueError(f"classes=[{', '.join(kept)}]: must be two classes or more, none of them twice")
+    number = torch.full((len(names) + 1,), -1)  # the last is of objects that were in no class before
+    number[torch.tensor([names.index(name) for name in kept])] = torch.arange(len(kept))
+    labels = number[data.store.labels]
+    train_rows, test_rows = (rows[labels[rows] >= 0] for rows in (data.train_rows, data.test_rows))
+    return _relabelled(data, labels, tuple(kept), train_rows, test_rows)
+
+
+def _flipped(labels: Tensor, rows: Tensor, num_classes: int, *, share: float, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    chosen = rows[torch.randperm(len(rows), generator=generator)[: round(share * len(rows))]]
+    step = torch.randint(1, num_classes, (len(chosen),), generator=generator)
+    return labels.index_copy(0, chosen, (labels[chosen] + step) % num_classes)
+
+
+def _relabelled(
+    data: LabelledData, labels: Tensor, class_names: tuple[str, ...], train_rows: Tensor, test_rows: Tensor
+) -> LabelledData:
+    store = ObjectStore(inputs=data.store.inputs, labels=labels, class_names=class_names)
+    return replace(data, store=store, train_rows=train_rows, test_rows=test_rows)

@@ -1,0 +1,12 @@
+"""Many objects a few at a time."""
+
+from __future__ import annotations
+
+
+def parts(stop: int, size: int, *, start: int = 0) -> list[slice]:
+    """Slices of ``size`` places, the last one maybe smaller, that make up ``start`` to ``stop`` - 1 in order.
+
+    >>> parts(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]

@@ -1,0 +1,98 @@
+"""From class scores to probabilities, answers and the training loss (eq. 13)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def class_log_mass(class_scores: Tensor) -> Tensor:
+    """Log of the class mass: ``log y_bc = s_bc - log sum_c' exp(s_bc')`` (eq. 13 and the line after it).
+
+    A query that has read nothing knows nothing: every class has mass ``1 / C``, without gradient.
+
+    Args:
+        class_scores: (B, C) class scores.
+
+    Returns:
+        (B, C) log-probabilities; minus infinity for a class with no support object.
+
+    >>> class_log_mass(torch.tensor([[0.0, -torch.inf], [-torch.inf, -torch.inf]])).exp()
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]])
+    """
+    return class_scores.masked_fill(_read_nothing(class_scores), 0).log_softmax(-1)
+
+
+def answers(class_scores: Tensor) -> Tensor:
+    """(B,) the class with the largest mass; -1, no class, for a query that has read nothing.
+
+    >>> answers(torch.tensor([[0.0, 1.0], [-torch.inf, -torch.inf]]))
+    tensor([ 1, -1])
+    """
+    return class_scores.argmax(-1).masked_fill(_read_nothing(class_scores)[:, 0], -1)
+
+
+ABSENT_MASS = 1e-3
+"""Largest mass that the loss gives a class that nothing read belongs to."""
+
+
+def nll(class_scores: Tensor, targets: Tensor, lowest: Tensor | None = None) -> Tensor:
+    """Negative log mass of the true class, finite also when nothing read is of it.
+
+    ``loss_b = log sum_c exp(s_bc) - s_bt`` for a query of class t (the thesis's training loss). When the query has read
+    no object of class t, one is put in its place that lies as far away as the farthest object read, or so far that the
+    class has mass ``e = ABSENT_MASS``, whichever is farther:
+
+    ``s_bt = min(min_i z_bi, log(e / (1 - e)) + log sum_i exp(z_bi))``, taken as a constant.
+
+    The reason is that absence must never be cheaper than presence. Of the K nearest cells the farthest bounds what was
+    not read: the best cell of class t has at most its score, so that a loss below ``log sum_i exp(z_bi) - min_i z_bi``
+    would be lower than that of a query whose own class was found, as the K-th and last. The same holds of a random
+    support that lacks the class, which is a read of all its objects: absent costs at least as much as present and
+    farthest, and K = M gives what reading everything gives. Where scores hardly differ, the farthest object has about
+    an equal share, and the floor e tells that being absent is no near miss.
+
+    The gradient is ``(1 - y_bt) p_bi`` with the mass ``y_bt <= e`` of the stand-in: every object read is pushed away in
+    proportion to its weight, and none, as the farthest, is pulled. (A query that has read nothing at all has the loss
+    of an even guess, log C, and no gradient.)
+
+    Args:
+        class_scores: (B, C) class scores.
+        targets: (B,) true class ids, int64.
+        lowest: (B,) score of the farthest object read, see `ClassRead`; None where no class can be absent, or where
+            the floor alone is to tell of absence.
+
+    Returns:
+        (B,) losses in nats.
+
+    >>> nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([0]))
+    tensor([0.6931])
+    >>> absent = torch.tensor([[5.0, 5.0, -torch.inf]]), torch.tensor([2])
+    >>> nll(*absent, lowest=torch.tensor([5.0])), nll(*absent, lowest=torch.tensor([-5.0]))
+    (tensor([6.9078]), tensor([10.6932]))
+    """
+    own = F.one_hot(targets, class_scores.shape[-1]).bool()
+    known = class_scores.masked_fill(_read_nothing(class_scores), 0)
+    stand_in = known.detach().logsumexp(-1) + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
+    if lowest is not None:
+        stand_in = torch.minimum(stand_in, lowest)
+    filled = torch.where(own & known.isneginf(), stand_in[:, None], known)
+    return F.cross_entropy(filled, targets, reduction="none")
+
+
+def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
+    """(B,) true where the support had no object of the query's class.
+
+    >>> absent_class(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]), torch.tensor([0, 1]))
+    tensor([False,  True])
+    """
+    return class_scores.gather(-1, targets[:, None]).squeeze(-1).isneginf()
+
+
+def _read_nothing(class_scores: Tensor) -> Tensor:
+    """(B, 1) true where a query has read nothing."""
+    return class_scores.isneginf().all(-1, keepdim=True)

@@ -1,0 +1,180 @@
+"""Indexes that look at a part of the vectors only, of the library faiss: an inverted file and a graph."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memlab.checks import check_whole_number
+from memlab.index.index import Index
+
+
+class FaissIndex(Index):
+    """What the indexes of faiss (Douze et al. 2024) share: they are on the CPU and compute in float32.
+
+    Raises:
+        ValueError: if faiss is not installed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if not find_spec("faiss"):
+            raise ValueError(f'{type(self).__name__}: needs faiss; pip install -e ".[ann]", or take the exact index')
+
+    def _metric(self, faiss: Any) -> int:
+        return faiss.METRIC_L2 if self.metric == "L2" else faiss.METRIC_INNER_PRODUCT  # type: ignore[no-any-return]
+
+    def _array(self, places: Tensor | None = None) -> Any:
+        vectors = self.vectors if places is None else self.vectors[places]
+        return vectors.to("cpu", torch.float32).contiguous().numpy()
+
+    def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
+        # One more than asked for: among them may be the place to be left out.
+        wanted = k if exclude is None else k + 1
+        found = self._find(queries.to("cpu", torch.float32).contiguous().numpy(), wanted).to(queries.device)
+        if exclude is not None:
+            found = found.masked_fill(found == exclude[:, None], -1)
+            order = (found < 0).byte().sort(dim=-1, stable=True).indices
+            found = found.gather(-1, order)[:, :k]
+        lost = (found[:, 0] < 0).nonzero().flatten()
+        if len(lost):  # where it has looked there was nothing: no reason to leave a query without an answer
+            own = None if exclude is None else exclude[lost]
+            found[lost] = self._compare(self._offsets_of(slice(None)), queries[lost], k, own)
+        return found
+
+    def _find(self, queries: Any, k: int) -> Tensor:
+        raise NotImplementedError
+
+
+class IVFIndex(FaissIndex):
+    """An inverted file: vectors lie in lists around centroids, and only the lists nearest to a query are searched.
+
+    The centroids are found once, by k-means on the vectors first built from, and kept: what is built later, a refresh
+    of all keys, goes into the same lists. For inner products they have length 1, so that they fit vectors whose length
+    grows. Source: Jegou et al. 2011, "Product quantization for nearest neighbor search", section IV, without the codes.
+
+    Args:
+        lists: number of lists; ``auto`` takes the square root of N.
+        probes: lists searched for each query; more find more, in more time.
+
+    Raises:
+        ValueError: for numbers that are not whole or below 1, more probes than lists, or if faiss is not installed.
+    """
+
+    def __init__(self, *, lists: int | str, probes: int) -> None:
+        super().__init__()
+        self._lists = None if lists == "auto" else check_whole_number("lists", lists, or_else="auto")
+        self._probes = check_whole_number("probes", probes)
+        if self._lists is not None and self._probes > self._lists:
+            raise ValueError(f"probes={probes}: must be at most {lists}, the number of lists")
+        self._centroids: Tensor | None = None
+
+    def state(self) -> dict[str, Tensor]:
+        """The centroids besides; see `Index.state`."""
+        return super().state() | ({} if self._centroids is None else {"centroids": self._centroids})
+
+    def restore(self, state: dict[str, Tensor], *, metric: str, device: torch.device) -> None:
+        """With the centroids of the state, or with new ones if it is of an index that has none; see `Index.restore`."""
+        self._centroids = state.get("centroids")
+        super().restore(state, metric=metric, device=device)
+
+    def _build(self) -> None:
+        import faiss
+
+        array, metric = self._array(), self._metric(faiss)
+        dimension = array.shape[1]
+        if self._centroids is None or self._centroids.shape[1] != dimension:
+            lists = min(self._lists or max(math.isqrt(len(self)), 1), len(self))
+            means = faiss.Kmeans(dimension, lists, spherical=self.metric != "L2", min_points_per_centroid=1)
+            means.train(array)
+            self._centroids = torch.from_numpy(means.centroids) + self.centre.cpu().float()
+        quantizer = faiss.IndexFlat(dimension, metric)
+        quantizer.add((self._centroids - self.centre.cpu().float()).numpy())
+        self._faiss = faiss.IndexIVFFlat(quantizer, dimension, len(self._centroids), metric)
+        self._faiss.nprobe = min(self._probes, len(self._centroids))
+        self._faiss.set_direct_map_type(faiss.DirectMap.Hashtable)  # to remove one vector without going over all
+        self._add(self.present.nonzero().flatten())
+
+    def _add(self, places: Tensor) -> None:
+        self._faiss.add_with_ids(self._array(places), places.cpu().numpy())
+
+    def _find(self, queries: Any, k: int) -> Tensor:
+        _, found = self._faiss.search(queries, k)
+        return torch.from_numpy(found)
+
+    def _update(self, places: Tensor, before: Tensor) -> None:
+        self._remove(places[before])
+        self._add(places)
+
+    def _remove(self, places: Tensor) -> None:
+        import faiss
+
+        gone = places.cpu().numpy()
+        self._faiss.remove_ids(faiss.IDSelectorArray(len(gone), faiss.swig_ptr(gone)))
+
+
+class HNSWIndex(FaissIndex):
+    """A hierarchical navigable small-world graph, for vectors that rarely change (Malkov and Yashunin 2020).
+
+    Nothing can be taken out of the graph: what is removed stays in it, is walked through and not given; an update is a
+    removal and an insertion. When more is dead than alive the graph is built anew.
+
+    Args:
+        links: edges of a node.
+        candidates: nodes that a search keeps in view; more find more, in more time.
+
+    Raises:
+        ValueError: for numbers that are not whole or out of range, or if faiss is not installed.
+    """
+
+    takes_updates = False
+
+    def __init__(self, *, links: int, candidates: int) -> None:
+        super().__init__()
+        self._links = check_whole_number("links", links, minimum=2)
+        self._candidates = check_whole_number("candidates", candidates)
+
+    def _build(self) -> None:
+        import faiss
+
+        self._faiss = faiss.IndexHNSWFlat(self.vectors.shape[1], self._links, self._metric(faiss))
+        self._place_of_node = torch.empty(0, dtype=torch.int64)
+        self._node_of_place = torch.full((len(self),), -1)
+        self._alive = torch.empty(0, dtype=torch.bool)
+        self._insert(self.present.cpu().nonzero().flatten())
+
+    def _insert(self, places: Tensor) -> None:
+        self._node_of_place[places] = len(self._place_of_node) + torch.arange(len(places))
+        self._place_of_node = torch.cat([self._place_of_node, places])
+        self._alive = torch.cat([self._alive, torch.ones(len(places), dtype=torch.bool)])
+        self._faiss.add(self._array(places))
+
+    def _find(self, queries: Any, k: int) -> Tensor:
+        import faiss
+        import numpy as np
+
+        bits = np.packbits(self._alive.numpy(), bitorder="little")
+        parameters = faiss.SearchParametersHNSW(
+            sel=faiss.IDSelectorBitmap(len(self._alive), faiss.swig_ptr(bits)), efSearch=max(self._candidates, k)
+        )
+        _, nodes = self._faiss.search(queries, k, params=parameters)
+        found = torch.from_numpy(nodes)
+        return self._place_of_node[found.clamp(min=0)].masked_fill(found < 0, -1)
+
+    def _update(self, places: Tensor, before: Tensor) -> None:
+        places = places.cpu()
+        self._alive[self._node_of_place[places[before.cpu()]]] = False
+        self._insert(places)
+        self._rebuild_if_mostly_dead()
+
+    def _remove(self, places: Tensor) -> None:
+        self._alive[self._node_of_place[places.cpu()]] = False
+        self._rebuild_if_mostly_dead()
+
+    def _rebuild_if_mostly_dead(self) -> None:
+        if 2 * int(self._alive.sum()) < len(self._alive):
+            self._build()

@@ -1,0 +1,147 @@
+"""What topk searches: a vector of every support object, how old each is, and which are encoded again when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memlab.checks import check_number, check_whole_number
+from memlab.data.support import Support
+from memlab.index import Index, Places
+
+
+class Refresh:
+    """How many index vectors are encoded again at a training step.
+
+    Args:
+        every: all every so many steps; ``auto`` for some at every step, in turn, as many as its share pays for;
+            None with ``max_age``.
+        share: of ``auto``, share of a step's encoding that goes into refreshing. A step that reads U unique cells for B
+            queries encodes each with gradient, about as much as ``3 (U + B)`` encodings without, and so pays for
+            ``3 (U + B) share / (1 - share)`` of them at the next step, whatever M is.
+        max_age: a slice at every step, so that none is older than so many; None with ``every``.
+
+    Raises:
+        ValueError: for a value out of range, or if not exactly one of ``every`` and ``max_age`` is given.
+    """
+
+    def __init__(self, *, every: int | str | None, share: float, max_age: int | None) -> None:
+        if (every is None) == (max_age is None):
+            raise ValueError(
+                f"refresh_every={every}: must be given, or max_age (it is {max_age}), one of the two and null for the"
+                " other"
+            )
+        check_number("refresh_share", share, above=0, below=1)
+        self.share = share if every == "auto" else None
+        self.every = None if every in (None, "auto") else check_whole_number("refresh_every", every, or_else="auto")
+        self.max_age = None if max_age is None else check_whole_number("max_age", max_age)
+
+    def due(self, *, step: int, saved: float, size: int) -> int:
+        """How many are to be encoded again.
+
+        Args:
+            step: training steps since all were first encoded.
+            saved: how many earlier steps have paid for; see `earned`.
+            size: M.
+        """
+        if self.share is not None:
+            return min(int(saved), size)
+        if self.max_age is not None:
+            return -(-size // self.max_age)
+        assert self.every is not None
+        return 0 if step % self.every else size
+
+    def earned(self, *, cells: int, queries: int) -> float:
+        """How many a step pays for, from the unique cells and the queries that it has encoded."""
+        return 0.0 if self.share is None else 3 * (cells + queries) * self.share / (1 - self.share)
+
+
+Encode = Callable[[slice], Tensor]
+"""(m, D) search vectors of a part of the support as it is, by the encoder as in evaluation."""
+
+
+class IndexVectors:
+    """The vectors of one support in an index. They are searched, never read.
+
+    Args:
+        support: whose vectors.
+        index: holds and searches them.
+        metric: by which the index compares; see `memlab.index`.
+    """
+
+    def __init__(self, *, support: Support, index: Index, metric: str) -> None:
+        self.index = index
+        self.ids = support.ids
+        self.places = Places(support.ids)
+        self.encoded_at = torch.zeros(len(support), dtype=torch.int64, device=support.ids.device)
+        """(M,) the step at which each was encoded."""
+        self.step = 0
+        """Training steps since all were first encoded."""
+        self._rows = support.rows
+        self._metric = metric
+        self._next = 0
+        self._saved = 0.0
+        self._refreshed_at = 0
+
+    def holds(self, support: Support) -> bool:
+        """Whether the vectors are of this support; the same rows object is not compared again."""
+        if self._rows is not support.rows and torch.equal(self.ids, support.ids):
+            self._rows = support.rows
+        return self._rows is support.rows
+
+    def encode_all(self, encode: Encode) -> None:
+        """Encode all objects, and hold their vectors and no others."""
+        self.index.build(encode(slice(0, len(self.ids))), metric=self._metric)
+        self.encoded_at.fill_(self.step)
+
+    def refresh(self, encode: Encode, rule: Refresh) -> None:
+        """Encode again what is due at this step, unless it was done in an earlier attempt at the step."""
+        if self._refreshed_at == self.step:
+            return
+        size = len(self.ids)
+        count = rule.due(step=self.step, saved=self._saved, size=size)
+        if count == size:
+            self.encode_all(encode)
+        else:
+            self._refresh_in_turn(encode, count)
+        self._saved -= count
+        self._refreshed_at = self.step
+
+    def _refresh_in_turn(self, encode: Encode, count: int) -> None:
+        size, end = len(self.ids), self._next + count
+        for part in (slice(self._next, min(end, size)), slice(0, max(end - size, 0))):
+            if part.start < part.stop:
+                self.write(torch.arange(part.start, part.stop, device=self.ids.device), encode(part))
+        self._next = end % size
+
+    def write(self, cells: Tensor, vectors: Tensor) -> None:
+        """Put vectors that were encoded in this step at some places."""
+        self.index.update(cells, vectors)
+        self.encoded_at[cells] = self.step
+
+    def end_step(self, rule: Refresh, *, cells: int, queries: int) -> None:
+        """A training step is over that has encoded so many unique cells and queries."""
+        self._saved += rule.earned(cells=cells, queries=queries)
+        self.step += 1
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from."""
+        return {
+            "ids": self.ids,
+            "encoded_at": self.encoded_at,
+            "step": self.step,
+            "next": self._next,
+            "saved": self._saved,
+            "refreshed_at": self._refreshed_at,
+            "index": self.index.state(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Be as in a `state` of the same objects, whatever the index that was in use then."""
+        self.encoded_at = state["encoded_at"].to(self.ids.device)
+        self.step, self._refreshed_at = state["step"], state["refreshed_at"]
+        self._next, self._saved = state["next"], state["saved"]
+        self.index.restore(state["index"], metric=self._metric, device=self.ids.device)

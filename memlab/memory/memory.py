@@ -1,0 +1,100 @@
+"""What all memories do: read a support in training, and say which keys are read in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from memlab.data.support import Support
+from memlab.functional import ClassRead
+from memlab.memory.similarity import Similarity
+from memlab.memory.stored_keys import StoredKeys
+
+
+class Memory(nn.Module):
+    """Maps encoded queries and a support to class scores (B, C), whose log_softmax is the log class mass (eq. 13).
+
+    Gradients reach the encoder through the queries and through the keys.
+
+    Args:
+        similarity: scores keys for queries.
+    """
+
+    needs_whole_support = False
+    """Whether it reads the whole training set and nothing less."""
+
+    def __init__(self, *, similarity: Similarity) -> None:
+        super().__init__()
+        self.similarity = similarity
+
+    def prepare(self, *, embedding_size: int, num_classes: int) -> None:
+        """Make parameters of the memory's own, if it has any, before training.
+
+        Args:
+            embedding_size: D.
+            num_classes: C.
+        """
+
+    def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
+        """(B, C) class scores alone, of what `read` gives."""
+        return self.read(encoder, query, support, exclude).class_scores
+
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Read the support.
+
+        Args:
+            encoder: f, of objects to (m, D) keys.
+            query: (B, D) encoded queries.
+            support: the M objects to read.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+
+        Returns:
+            class scores and lowest scores in float32 or wider; see `memlab.functional.ClassRead`.
+        """
+        raise NotImplementedError
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Sizes in use, to be told with the results."""
+        return {}
+
+    def shrink(self) -> None:
+        """Take less memory from now on, after it has run out in a step.
+
+        Raises:
+            OutOfMemoryError: if there is nothing to make smaller.
+        """
+        raise NotImplementedError
+
+    def after_step(self) -> dict[str, Tensor | float]:
+        """Take note that a training step is over, the optimizer's included; figures about it, to be logged."""
+        return {}
+
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """The keys that are read in evaluation.
+
+        Args:
+            encode: encodes the whole training set, which is what most memories read.
+        """
+        return encode()
+
+    def recall(self, query: Tensor, keys: Tensor) -> Tensor | None:
+        """Share of the nearest among fresh keys that training would have found.
+
+        Args:
+            query: (B, D) encoded queries, none of them in the memory.
+            keys: (M, D) all keys as they are now, in the order of the support.
+
+        Returns:
+            a scalar; None for a memory that does not search, or has nothing to search yet.
+        """
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers, besides parameters, that training needs to go on as if it had not been interrupted."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from the `state` of a memory of any mode; what this one has no use for is let go."""

@@ -1,0 +1,1 @@
+"""A run from a composed configuration to its folder of results; sweeps and reports over several."""

@@ -1,0 +1,110 @@
+"""From a composed configuration to the parts of a run, made and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from memlab.baselines import Baseline
+from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
+from memlab.device import machine_name
+from memlab.memory.reading import check_k
+from memlab.runs.results import versions
+from memlab.training.checkpoints import check_checkpoint
+from memlab.training.datamodule import EpisodeDataModule
+from memlab.training.module import MemoryClassifier
+
+
+@dataclass
+class Run:
+    """Everything a run needs."""
+
+    datamodule: EpisodeDataModule
+    model: MemoryClassifier
+    trainer: pl.Trainer
+    best_checkpoint: ModelCheckpoint
+    last_checkpoint: ModelCheckpoint
+    baselines: dict[str, Baseline]
+    facts: dict[str, Any]
+    """What is run, without which a figure means nothing."""
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Objects of every kind that are used, M among them as ``support``; 0 if no support is read."""
+        return self.datamodule.sizes | self.model.memory.sizes
+
+
+def assemble(cfg: DictConfig) -> Run:
+    """Make all parts from their configuration."""
+    pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
+    datamodule = instantiate(
+        cfg.datamodule,
+        data=instantiate(cfg.data),
+        support=instantiate(cfg.support),
+        augmentation=instantiate(cfg.augmentation),
+    )
+    baselines = instantiate(cfg.get("baselines", {}))
+    for name, baseline in baselines.items():
+        with parameters_of(f"baselines.{name}"):
+            baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.input_shape)
+    check_whole_number("evidence.objects", cfg.evidence.objects)
+    check_switch("figures", cfg.figures)
+    store = datamodule.store
+    memory = instantiate(cfg.memory, similarity=instantiate(cfg.similarity))
+    if memory.needs_whole_support and not datamodule.reads_whole_training_set:
+        support = HydraConfig.get().runtime.choices["support"]
+        raise ValueError(f"support={support}: must be whole, the training set that this memory finds its cells in")
+    reading = instantiate(cfg.evaluation)
+    with parameters_of("evidence"):
+        check_k(cfg.evidence.k, available=reading.cells(datamodule.sizes["train"]))
+    model = MemoryClassifier(
+        encoder=instantiate(cfg.encoder, input_shape=store.input_shape),
+        memory=memory,
+        reading=reading,
+        class_names=store.class_names,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        evidence_k=cfg.evidence.k,
+        compile=cfg.compile,
+    )
+    check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
+    callbacks = instantiate(cfg.callbacks)
+    trainer = instantiate(
+        cfg.trainer,
+        batches=datamodule.batches,
+        callbacks=list(callbacks.values()),
+        logger=list(instantiate(cfg.logger).values()),
+    )
+    if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch is None:
+        raise ValueError(
+            "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow"
+            f" {cfg.scheduler.monitor} from one validation to the next"
+        )
+    if cfg.ckpt_path is not None:
+        check_checkpoint(cfg.ckpt_path, model, trainer)
+    facts = _facts(cfg, datamodule, model, trainer)
+    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines, facts)
+
+
+def _facts(
+    cfg: DictConfig, datamodule: EpisodeDataModule, model: MemoryClassifier, trainer: pl.Trainer
+) -> dict[str, Any]:
+    """What is run, as far as it is known before training, so that nothing of it can fail when training is over."""
+    choices = HydraConfig.get().runtime.choices
+    return {
+        "seed": cfg.seed,
+        "data": datamodule.data.name,
+        "overrides": list(HydraConfig.get().overrides.task),
+        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "device": str(trainer.strategy.root_device),
+        "machine": machine_name(trainer.strategy.root_device),
+        "precision": trainer.precision,
+        "versions": versions(),
+    }

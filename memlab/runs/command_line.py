@@ -1,0 +1,69 @@
+"""The command ``python train.py``: names are checked first, and only then is anything imported that takes seconds."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from memlab.files import check_new_or_empty
+from memlab.runs.composition import check_names, default_config
+from memlab.runs.failure import note_failure
+from memlab.runs.help import help_text
+from memlab.runs.hydra_callbacks import discarded_if_empty
+from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
+
+log = logging.getLogger("memlab")
+
+HELP = {"-h", "--help"}
+
+
+def run(main: Callable[[], object], *, conf: str) -> None:
+    """Compose and do all jobs of the command; a mistake is one line and exit status 1.
+
+    Args:
+        main: decorated by ``hydra.main``, calls `do` for each job.
+        conf: the folder of groups.
+    """
+    with exit_on_mistakes(known=lambda: default_config(conf)), discarded_if_empty():
+        if HELP.isdisjoint(sys.argv):
+            main()
+        else:
+            print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
+
+
+def do(cfg: DictConfig, *, conf: str) -> float:
+    """Do one job, of a sweep or by itself; return the validation score of its best checkpoint.
+
+    Args:
+        cfg: its configuration.
+        conf: the folder of groups.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    if HydraConfig.get().mode is not RunMode.MULTIRUN:
+        with exit_on_mistakes():
+            return _do(cfg, folder, conf)
+    try:
+        return _do(cfg, folder, conf)
+    except Exception as error:  # one job that fails must not cost the others: the sweep's report tells of it
+        if not isinstance(error, UserError):
+            log.exception("job %s", folder.name)
+        note_failure(
+            folder, overrides=list(HydraConfig.get().overrides.task), reason=str(error) or type(error).__name__
+        )
+        return math.nan
+
+
+def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
+    with mistakes_in_one_line(ValueError):
+        check_names(cfg, conf=conf)
+        check_new_or_empty("hydra.run.dir", folder)
+    from memlab.runs.job import train
+
+    return train(cfg, folder)

@@ -1,0 +1,56 @@
+"""What a composed configuration is made of, and whether all its names are read; nothing heavy is imported for that."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from memlab.checks import check_choice
+
+BEST_IS = {
+    "validation/nll": "min",
+    "validation/accuracy": "max",
+    "validation/balanced_accuracy": "max",
+    "validation/f1_macro": "max",
+    "validation/brier": "min",
+    "validation/ece": "min",
+    "validation/top5_accuracy": "max",
+    "validation/auroc": "max",
+}
+"""What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
+
+# Two commands may start in the same second: what tells their run folders apart must not be the clock.
+OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
+
+
+def default_config(conf: str) -> DictConfig:
+    """The configuration without any override.
+
+    Args:
+        conf: the folder of groups.
+    """
+    if GlobalHydra.instance().is_initialized():
+        return hydra.compose("config")
+    with hydra.initialize_config_dir(conf, version_base="1.3"):
+        return hydra.compose("config")
+
+
+def check_names(cfg: DictConfig, *, conf: str) -> None:
+    """See that everything given is read by something.
+
+    Args:
+        cfg: what was composed.
+        conf: the folder of groups.
+
+    Raises:
+        ValueError: for a parameter or group that there is not.
+    """
+    known = {*OmegaConf.load(Path(conf) / "config.yaml"), *(path.name for path in Path(conf).iterdir())}
+    if unread := sorted(map(str, cfg.keys() - known)):
+        raise ValueError(f"{unread[0]}: there is no such parameter or group, nothing would read it; leave it out")
+    check_choice("monitor", cfg.monitor, BEST_IS)

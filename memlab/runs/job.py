@@ -1,0 +1,192 @@
+"""A run from its configuration to ``results.json``: assemble, fit, evaluate, illustrate."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+
+from memlab.baselines import Baseline
+from memlab.device import peak_memory
+from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
+from memlab.runs.assembly import Run, assemble
+from memlab.runs.mistakes import UserError, mistakes_in_one_line
+from memlab.runs.results import results_table, write_confusion, write_predictions, write_results
+from memlab.training.module import DivergenceError
+
+log = logging.getLogger("memlab")
+
+SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
+"""What a user's mistake shows as while a run is set up."""
+
+# Lightning's remarks on how a DataLoader is built and on deprecated parts of torch do not concern the user.
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `EpisodeOrder` is
+warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")  # it was seen to be empty
+
+
+def train(cfg: DictConfig, folder: Path) -> float:
+    """Compose, fit, test and report."""
+    start = time.perf_counter()
+    with mistakes_in_one_line(*SETUP_ERRORS):
+        run = assemble(cfg)
+    sizes = run.sizes
+    support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
+    log.info(
+        f"{run.datamodule.data.name}: {sizes['train']:,} objects to train on, {support};"
+        f" {sizes['validation']:,} held out for validation by datamodule.split_seed={cfg.datamodule.split_seed};"
+        f" {sizes['test']:,} to test on"
+    )
+    log.info(f"run folder: {folder}")
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    with mistakes_in_one_line(MisconfigurationException), _lack_of_memory_in_one_line(cfg):
+        closing = fit(run, cfg)
+        results = {**evaluate(run), **closing, **run.facts, **outcome(run)}
+        tell(run, folder)
+        if cfg.figures:
+            illustrate(run, cfg, folder, results)
+    results["wall_time_seconds"] = time.perf_counter() - start
+    write_results(folder, results)
+    Console().print(results_table(results, classifier=title(results)))
+    assert run.best_checkpoint.best_model_score is not None
+    return float(run.best_checkpoint.best_model_score)
+
+
+def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
+    """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
+    start = time.perf_counter()
+    with _what_ends_training_in_one_line():
+        try:
+            run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
+        except SystemExit:  # how Lightning ends after Ctrl-C, without a word
+            last = run.last_checkpoint.best_model_path
+            hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
+            raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
+    if not run.best_checkpoint.best_model_path:
+        raise UserError(
+            "training ended without a validation, as it had been interrupted after its last step, so that there is no"
+            f" best checkpoint to test; go on for another epoch with trainer.max_epochs={run.trainer.current_epoch + 1}"
+        )
+    logged = run.trainer.callback_metrics
+    found = {name: float(logged[name]) for name in logged if name.startswith("train/")}
+    peak = peak_memory(run.trainer.strategy.root_device)
+    return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **found}
+
+
+def evaluate(run: Run) -> dict[str, Any]:
+    """Measure the best checkpoint on the test objects, and the baselines beside it."""
+    best = run.best_checkpoint.best_model_path
+    measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+    return {**measured[0], "baselines": {name: measure(baseline, run) for name, baseline in run.baselines.items()}}
+
+
+def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
+    """Test accuracy of a baseline, what it is, and how long it took."""
+    start = time.perf_counter()
+    datamodule = run.datamodule
+    rows = datamodule.train_rows, datamodule.test_rows
+    if baseline.of_embeddings:
+        keys, queries = map(datamodule.plain_support, rows)
+        test, train = (points.cpu() for points in run.model.embedded(queries=queries, keys=keys))
+    else:
+        train, test = (datamodule.store.inputs[part.to(datamodule.store.inputs_device)].cpu() for part in rows)
+    labels, truth = (datamodule.store.labels.cpu()[part] for part in rows)
+    accuracy = (baseline.predict(train, labels, test) == truth).double().mean()
+    return {"title": baseline.title, "accuracy": float(accuracy), "seconds": time.perf_counter() - start}
+
+
+def outcome(run: Run) -> dict[str, Any]:
+    """How far training went, and what validation said of the best checkpoint."""
+    best = torch.load(run.best_checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    return {
+        "sizes": run.sizes,  # not before: memory.chunk_size=auto is measured in training
+        "epochs": run.trainer.current_epoch,
+        "best_epoch": best["epoch"] + 1,
+        **best["memlab"].get("figures", {}),  # a best checkpoint of an earlier version, taken along, has none
+    }
+
+
+def tell(run: Run, folder: Path) -> None:
+    """Write what was answered to each test object, and how often each class for each other."""
+    tested, class_names = run.model.tested, run.datamodule.store.class_names
+    write_predictions(
+        folder,
+        class_names,
+        ids=tested.ids.tolist(),
+        sources=map(run.datamodule.data.source, tested.ids.tolist()),
+        truth=tested.labels.tolist(),
+        answers=tested.log_probs.argmax(dim=1).tolist(),
+        mass=tested.log_probs.float().exp().numpy(),
+    )
+    write_confusion(folder, class_names, tested.confusion().numpy())
+
+
+def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
+    """Draw the learning curve, the confusion matrix and the evidence."""
+    from memlab.runs.confusion import draw_confusion
+    from memlab.runs.figures import draw_evidence, draw_learning_curve
+
+    figures = folder / "figures"
+    figures.mkdir()
+    heading = f"{results['data']}, {title(results)}"
+    sizes, tested, store = results["sizes"], run.model.tested, run.datamodule.store
+    draw_learning_curve(
+        folder / "metrics.csv",
+        figures / "learning_curve.png",
+        title=heading,
+        best_epoch=results["best_epoch"],
+        note=f"train: while learning, from supports of {sizes['support']:,} objects; validation and test: after the"
+        f" epoch, with all {sizes['train']:,} training objects as memory"
+        if sizes["support"]
+        else "train: while learning; validation and test: after the epoch",
+    )
+    draw_confusion(store.class_names, tested.confusion().numpy(), figures / "confusion.png", title=heading)
+    draw_evidence(tested, store, figures / "evidence.png", title=heading, objects=cfg.evidence.objects)
+
+
+def title(results: dict[str, Any]) -> str:
+    """What was trained, in a few words."""
+    choices = results["choices"]
+    sizes = results["sizes"]
+    cells = f", K = {sizes['k']}" if "k" in sizes else ""
+    support = f", M = {sizes['support']:,}" if sizes["support"] else ""
+    return f"{choices['encoder']} encoder, {choices['memory']} memory{support}{cells}"
+
+
+@contextmanager
+def _what_ends_training_in_one_line() -> Iterator[None]:
+    """What stops a run that was set up well: a loss that is not finite, memory or a disk that is full."""
+    with mistakes_in_one_line(DivergenceError, OSError):
+        try:
+            yield
+        except OutOfMemoryError as error:
+            mode = HydraConfig.get().runtime.choices["memory"]
+            raise UserError(f"memory={mode}: {error}") from error
+
+
+@contextmanager
+def _lack_of_memory_in_one_line(cfg: DictConfig) -> Iterator[None]:
+    """Training steps make themselves smaller; where else memory can run out, tell the user what to make smaller."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size = cfg.datamodule.eval_batch_size
+        raise UserError(
+            f"out of memory outside of a training step; lower datamodule.eval_batch_size={size}, keep raw data off"
+            " the GPU with datamodule.location=host, or leave out what stands beside the result with 'baselines=[]'"
+        ) from error

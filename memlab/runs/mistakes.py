@@ -1,0 +1,117 @@
+"""What a user did wrong, in one line: what was given, what is allowed, what to do."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+"""Hydra's own switch, as the user set it."""
+
+
+class UserError(Exception):
+    """A user's mistake, told in one line."""
+
+
+@contextmanager
+def exit_on_mistakes(*, known: Callable[[], DictConfig] = lambda: DictConfig({})) -> Iterator[None]:
+    """On a user's mistake write one line to standard error and exit with status 1.
+
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown in place of the line.
+
+    Args:
+        known: composes the default configuration, to suggest a parameter in place of a misspelt one.
+    """
+    if SHOW_TRACEBACKS:
+        yield
+        return
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then lets exceptions through in place of printing several lines
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
+        print(f"error: {one_line(error, known)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt as interruption:
+        print(f"error: {interruption or 'interrupted'}", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def mistakes_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
+    """Turn these kinds of exception into a `UserError`; others are faults of ours and stay whole."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(one_line(error)) from error
+
+
+def one_line(error: BaseException, known: Callable[[], DictConfig] = lambda: DictConfig({})) -> str:
+    """Tell an exception in one line that starts with the parameter and the value given, where they are known."""
+    message = _flat(str(error))
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        return f"{group}={option}: must be one of {', '.join(error.options)}"
+    if isinstance(error, ConfigCompositionException):
+        return _composition(error, known)
+    if isinstance(error, InstantiationException):
+        return _instantiation(error)
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key}: must be given"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return message or type(error).__name__
+
+
+def _composition(error: ConfigCompositionException, known: Callable[[], DictConfig]) -> str:
+    message = _flat(str(error))
+    found = re.search(r"Could not override '([^']+)'", message)
+    if found is None:
+        return f"{message}; {_flat(str(error.__cause__))}" if error.__cause__ else message
+    name = found[1].split("@")[0]
+    close = difflib.get_close_matches(name, list(_names(known())), n=1)
+    hint = f"did you mean {close[0]}?" if close else "`python train.py --help` lists what there is"
+    given = next((word for word in sys.argv[1:] if word.lstrip("+~").startswith(f"{name}=")), name)
+    return f"{given}: there is no such parameter or group with the options chosen; {hint}"
+
+
+def _instantiation(error: InstantiationException) -> str:
+    """``full_key: memory`` and ``chunk_size=0: must be ...`` become ``memory.chunk_size=0: must be ...``.
+
+    A parameter that a group of its own makes, as ``augmentation`` of ``datamodule``, has its full name already.
+    """
+    cause = error.__cause__
+    lines = str(error).splitlines()
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    if cause is None:
+        return _flat(str(error))
+    message = _flat(str(cause)) or type(cause).__name__
+    own_parameter = re.match(r"([a-z_]+\.)?([a-z_]+)=", message)
+    if not key or (own_parameter and (own_parameter[1] or _is_group(own_parameter[2]))):
+        return message
+    return f"{key}.{message}" if own_parameter else f"{key}: {message}"
+
+
+def _is_group(name: str) -> bool:
+    return HydraConfig.initialized() and name in HydraConfig.get().runtime.choices
+
+
+def _names(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in config:
+        name = f"{prefix}{key!s}"
+        yield name
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none():
+            yield from _names(node, f"{name}.")
+
+
+def _flat(message: str) -> str:
+    return "; ".join(line.strip() for line in message.splitlines() if line.strip())

@@ -1,0 +1,225 @@
+"""The LightningDataModule: episodes for training, query batches for evaluation, on the device that computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+from torch.utils.data import DataLoader
+
+from memlab.checks import check_choice, check_number, check_whole_number, parameters_of
+from memlab.data.datasets import LabelledData, stratified_split
+from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
+from memlab.data.objects import ObjectStore, to_device
+from memlab.data.support import Support, SupportSampler
+
+
+class EpisodeDataModule(pl.LightningDataModule):
+    """Training episodes, and query batches for validation, test and prediction.
+
+    Workers and collation handle row numbers only. Inputs become float on the computing device, for the queries when a
+    batch is handed over and for the support chunk by chunk when the memory asks (`memlab.data.support.Support`).
+
+    Before each training step torch's global generators are seeded from (seed, epoch, step): dropout and augmentation do
+    not depend on the number of workers or on where a run was interrupted.
+
+    Args:
+        data: all objects, and which are for the test.
+        support: draws the support of a training batch.
+        batch_size: B, queries in a training step; ``auto`` for 64, or 256 of vectors, which cost little to encode, and
+            at most a quarter of the training set.
+        eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
+        validation_fraction: share of the training rows held out for validation, class by class.
+        split_seed: seed of that split, apart from ``seed``, so that all runs validate on the same objects.
+        seed: seed of the run.
+        num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
+        location: where the raw inputs are kept, ``device`` or ``host`` memory.
+        augmentation: random change of training inputs, queries and support alike, that keeps their shape and type; none
+            if None or the identity.
+
+    Raises:
+        ValueError: for a value out of range, sizes that do not fit the training set, or an augmentation that does not
+            fit its objects.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: LabelledData,
+        support: SupportSampler,
+        batch_size: int | str,
+        eval_batch_size: int,
+        validation_fraction: float,
+        split_seed: int,
+        seed: int,
+        num_workers: int,
+        location: str,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
+        check_number("validation_fraction", validation_fraction, above=0, below=1)
+        self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
+        self._location = check_choice("location", location, ["device", "host"])
+        self._augmentation = None if isinstance(augmentation, nn.Identity) else augmentation
+        self.data = data
+        self.store = data.store
+        self.train_rows, self.validation_rows = stratified_split(
+            data.train_rows, data.store.labels, held_out=validation_fraction, seed=split_seed
+        )
+        self.test_rows = data.test_rows
+        self.store.normalise_by(self.train_rows)
+        if self._augmentation is not None:
+            _try_out(self._augmentation, self.store, self.train_rows)
+        if batch_size == "auto":
+            batch_size = _batch_size(self.store.input_shape, train_size=len(self.train_rows))
+        batch_size = check_whole_number("batch_size", batch_size, or_else="auto")
+        train_labels = self.store.labels[self.train_rows]
+        if len(train_labels) <= batch_size and not support.is_whole:
+            raise ValueError(
+                f"batch_size={batch_size}: must be below {len(train_labels)}, the size of the training set, so that"
+                " something is left to read"
+            )
+        with parameters_of("support"):
+            support.check_fit(labels=train_labels, batch_size=batch_size)
+        self._episodes = EpisodeDataset(
+            rows=self.train_rows, labels=train_labels, batch_size=batch_size, support=support, seed=seed
+        )
+        self._order = EpisodeOrder(self._episodes.steps)
+        self.sizes = {
+            "train": len(self.train_rows),
+            "validation": len(self.validation_rows),
+            "test": len(self.test_rows),
+            "batch": batch_size,
+            "support": support.count(train_size=len(self.train_rows), batch_size=batch_size),
+        }
+        """Objects for training, validation and test; queries in a batch; M."""
+        validation, test = (-(-len(rows) // eval_batch_size) for rows in (self.validation_rows, self.test_rows))
+        self.batches = {"train": self._episodes.steps, "val": min(validation, test), "test": test}
+        """Batches of an epoch, of the smaller part of a validation and of a test."""
+        self.reads_whole_training_set = support.is_whole
+
+    def setup(self, stage: str) -> None:
+        """Put the store where it is to be kept."""
+        assert self.trainer is not None
+        device = self.trainer.strategy.root_device
+        self.store.place(inputs_on=device if self._location == "device" else torch.device("cpu"), compute_on=device)
+
+    def train_dataloader(self) -> DataLoader[EpisodeRows]:
+        """Episodes of the epoch."""
+        return DataLoader(
+            self._episodes, sampler=self._order, batch_size=None, num_workers=self._num_workers, collate_fn=_as_it_is
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Tensor]]:
+        """Validation queries, then test queries: both are followed by epoch, only validation is ever selected on."""
+        return [self._queries(self.validation_rows), self._queries(self.test_rows)]
+
+    def test_dataloader(self) -> DataLoader[Tensor]:
+        """Test queries."""
+        return self._queries(self.test_rows)
+
+    def predict_dataloader(self) -> DataLoader[Tensor]:
+        """Test queries."""
+        return self._queries(self.test_rows)
+
+    def _queries(self, rows: Tensor) -> DataLoader[Tensor]:
+        batches: Any = rows.split(self.eval_batch_size)
+        return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
+
+    def whole_support(self) -> Support:
+        """The whole training set, as it is, for evaluation."""
+        return self.plain_support(self.train_rows)
+
+    def plain_support(self, rows: Tensor) -> Support:
+        """The objects at some rows of the store, as they are."""
+        return Support(self.store, self._near_inputs(rows), self._dtype)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
+        """Turn rows into inputs on the computing device."""
+        if isinstance(batch, EpisodeRows):
+            torch.manual_seed(batch.seed)
+            queries = self._augmented(batch.query)
+            if batch.support is None:
+                return Episode(queries.inputs(), queries.labels, self._whole_training_support, queries.ids)
+            return Episode(queries.inputs(), queries.labels, self._augmented(batch.support), None)
+        ids = to_device(batch, device)
+        return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
+
+    def _augmented(self, rows: Tensor) -> Support:
+        return Support(self.store, self._near_inputs(rows), self._dtype, self._augmentation)
+
+    @cached_property
+    def _whole_training_support(self) -> Support:
+        """One object for all steps, by which a memory knows that it has stored this support."""
+        return self._augmented(self.train_rows)
+
+    def _near_inputs(self, rows: Tensor) -> Tensor:
+        return to_device(rows, self.store.inputs_device)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """The floating type the model is kept in: float64 for ``64-true``, and so on."""
+        assert self.trainer is not None
+        dtype = self.trainer.lightning_module.dtype
+        assert isinstance(dtype, torch.dtype)
+        return dtype
+
+    def state_dict(self) -> dict[str, int]:
+        """The place of the next step: epochs done, and steps done of the epoch under way."""
+        assert self.trainer is not None
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return {"epoch": epochs.processed, "step": batches.processed if epochs.started > epochs.processed else 0}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Go on from there."""
+        self._order.resume_at(state_dict["epoch"], state_dict["step"])
+
+
+def _batch_size(shape: Any, *, train_size: int) -> int:
+    usual = 256 if isinstance(shape, tuple) and len(shape) == 1 else 64
+    return max(min(usual, train_size // 4), 1)
+
+
+def _as_it_is(rows: Any) -> Any:
+    return rows
+
+
+def _try_out(augmentation: Callable[[Any], Any], store: ObjectStore, rows: Tensor) -> None:
+    """Change a few objects once, so that what cannot work is told before training; no random state is touched.
+
+    Raises:
+        ValueError: if it fails, or changes the shape or the type of the objects.
+    """
+    name = getattr(augmentation, "__name__", type(augmentation).__name__)
+    objects = store.take(rows[:4], dtype=torch.float32)
+    given = _kind(objects)
+    try:
+        with torch.random.fork_rng(devices=[store.device] if store.device.type == "cuda" else []):
+            made = _kind(augmentation(objects))
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(
+            f"augmentation={name}: cannot take objects of shape {store.input_shape} ({why}); choose another, or none"
+        ) from error
+    if made != given:
+        raise ValueError(
+            f"augmentation={name}: makes {made} of {given}; must keep shape and type; choose another, or none"
+        )
+
+
+def _kind(inputs: Any) -> Any:
+    """Shape and type of a tensor, or the tree of those of several."""
+
+    def of_one(leaf: Any) -> str:
+        if not isinstance(leaf, Tensor):
+            return type(leaf).__name__
+        return f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
+
+    return tree_map(of_one, inputs)

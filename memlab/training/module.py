@@ -1,0 +1,277 @@
+"""The LightningModule: wiring and logging; the maths is in `memlab.functional`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torchmetrics.classification import MulticlassAccuracy
+
+from memlab import functional
+from memlab.checks import check_switch
+from memlab.data.episodes import Episode, Queries
+from memlab.data.support import Support
+from memlab.memory import Memory
+from memlab.memory.out_of_memory import Step, until_it_fits
+from memlab.memory.prediction import Prediction
+from memlab.memory.reading import ReadAll
+from memlab.memory.stored_keys import StoredKeys
+from memlab.training.datamodule import EpisodeDataModule
+from memlab.training.metrics import EvaluationMetrics
+
+CHECKPOINT_FORMAT = 1
+"""Goes up by one when what a checkpoint holds becomes another."""
+
+
+class DivergenceError(ArithmeticError):
+    """The loss is no longer a finite number."""
+
+
+class MemoryClassifier(pl.LightningModule):
+    """Trains an encoder so that attention over a memory of labelled objects gives the class.
+
+    Logs ``train/loss``, ``train/accuracy`` and ``train/absent_class_rate`` (share of queries whose class the support
+    lacked) by epoch, over the supports drawn; as ``validation/*`` and ``test/*`` the figures of
+    `memlab.training.metrics.EvaluationMetrics` with the whole training set as memory. A memory that searches adds what
+    `memlab.memory.Memory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
+
+    Args:
+        encoder: f, of objects to (B, D) embeddings, with D as its ``embedding_size``.
+        memory: reads a support in training.
+        reading: reads the whole training set in evaluation.
+        class_names: name of each class, by class id.
+        optimizer: makes the optimizer from the parameters.
+        scheduler: learning rate over the training: its ``factor`` as a function of progress
+            (`memlab.training.schedules`), or Lightning's configuration of a scheduler (``interval``, ``monitor``, ...)
+            whose ``scheduler`` makes it from the optimizer.
+        evidence_k: support objects that `predict_step` and the test give for each query.
+        compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
+
+    Raises:
+        ValueError: if there is nothing to train, or the optimizer refuses its arguments.
+    """
+
+    tested: Prediction
+    """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module,
+        memory: Memory,
+        reading: ReadAll,
+        class_names: tuple[str, ...],
+        optimizer: partial[Optimizer],
+        scheduler: Mapping[str, Any],
+        evidence_k: int,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        if check_switch("compile", compile):
+            encoder.compile()
+        self.memory = memory
+        embedding_size: Any = encoder.embedding_size
+        memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
+        self.class_names = class_names
+        self._make_optimizer = optimizer
+        self._scheduler = scheduler
+        self._evidence_k = evidence_k
+        self._reading = reading
+        if not any(parameter.requires_grad for parameter in self.parameters()):
+            raise ValueError(
+                "encoder: has no parameters to train; must have some, or be read by a similarity with learn_scale=true"
+            )
+        for name, value in optimizer.keywords.items():
+            if isinstance(value, str):
+                raise ValueError(f"optimizer.{name}={value}: must be a number")
+        try:
+            self._make_optimizer([nn.Parameter(torch.zeros(1))])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"optimizer: {error}") from error
+        self.train_accuracy = MulticlassAccuracy(len(class_names), average="micro", validate_args=False)
+        self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
+        self.test_metrics = EvaluationMetrics(len(class_names), "test")
+
+    def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
+        """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
+        loss, class_scores = until_it_fits(
+            partial(self._step, batch),
+            shrink=self.memory.shrink,
+            parameters=[parameter for parameter in self.parameters() if parameter.requires_grad],
+            device=self.device,
+        )
+        size = len(batch.labels)
+        self.train_accuracy(functional.answers(class_scores), batch.labels)
+        absent = functional.absent_class(class_scores, batch.labels).float().mean()
+        self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        self.log("train/absent_class_rate", absent, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def _step(self, episode: Episode) -> Step:
+        query = self.encoder(episode.inputs)
+        class_scores, lowest = self.memory.read(self.encoder, query, episode.support, episode.exclude)
+        return Step(functional.nll(class_scores, episode.labels, lowest).mean(), class_scores)
+
+    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
+        """Let the memory take note that the step is over, and log what it tells of it."""
+        for name, value in self.memory.after_step().items():
+            most = "max" if name.endswith("_max") else "mean"
+            self.log(f"train/{name}", value, on_step=False, on_epoch=True, reduce_fx=most, batch_size=1)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop when training has come to nothing, before more time goes into it.
+
+        Raises:
+            DivergenceError: if the mean loss of the epoch is NaN or infinite.
+        """
+        loss = self.trainer.callback_metrics.get("train/loss")  # None if a checkpoint had all steps of the epoch
+        if loss is not None and not loss.isfinite():
+            raise DivergenceError(
+                f"train/loss={float(loss)} in epoch {self.current_epoch + 1}: must stay finite; lower the learning rate"
+                " (lr) or clip gradients (gradient_clip_val)"
+            )
+
+    def on_train_start(self) -> None:
+        """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if isinstance(scheduler, LambdaLR):
+                groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+                for group, first_rate, factor in groups:
+                    group["lr"] = first_rate * factor(scheduler.last_epoch)
+
+    def on_validation_epoch_start(self) -> None:
+        """Encode the whole training set, once for all evaluation batches."""
+        self._encode_memory()
+
+    on_predict_epoch_start = on_validation_epoch_start
+
+    def on_test_epoch_start(self) -> None:
+        """Encode the whole training set, and begin to collect what is answered."""
+        self._encode_memory()
+        self._tested_batches: list[Prediction] = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what was measured, and let the encoded memory go: the encoder is about to change."""
+        self._reading.close()
+
+    on_predict_epoch_end = on_validation_epoch_end
+
+    def on_test_epoch_end(self) -> None:
+        """Put together what was answered, and let the encoded memory go."""
+        self.tested = Prediction.join(self._tested_batches)
+        del self._tested_batches
+        self._reading.close()
+
+    def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Measure on validation objects, and on test objects for the learning curve."""
+        query, read = self._read(batch)
+        self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, read, batch)
+        if dataloader_idx == 0 and batch_idx == 0:
+            recall = self.memory.recall(query, self._reading.stored.keys)
+            if recall is not None:
+                self.log("validation/recall", recall, on_step=False, on_epoch=True, add_dataloader_idx=False)
+
+    def test_step(self, batch: Queries, batch_idx: int) -> None:
+        """Measure on test objects, and keep what was answered."""
+        query, read = self._read(batch)
+        self._measure(self.test_metrics, read, batch)
+        self._tested_batches.append(self._prediction(batch, query, read).cpu())
+
+    def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
+        """Class mass and evidence of each query."""
+        return self._prediction(batch, *self._read(batch))
+
+    def embedded(self, *, queries: Support, keys: Support) -> tuple[Tensor, Tensor]:
+        """(Q, D') and (M, D') points of some objects: the nearest by Euclidean distance is that by the similarity.
+
+        They are the embeddings but for what `memlab.memory.similarity.Similarity.points` adds.
+        """
+        self.to(keys.store.device).eval()
+        return self.memory.similarity.points(self._encoded(queries).keys, self._encoded(keys).keys)
+
+    def _read(self, batch: Queries) -> tuple[Tensor, functional.ClassRead]:
+        """(B, D) encoded queries and what they have read."""
+        query: Tensor = self.encoder(batch.inputs)
+        return query, self._reading.read(query)
+
+    def _measure(self, metrics: EvaluationMetrics, read: functional.ClassRead, batch: Queries) -> None:
+        metrics.measure(read, batch.labels)
+        self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
+
+    def _prediction(self, batch: Queries, query: Tensor, read: functional.ClassRead) -> Prediction:
+        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
+        return Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
+
+    def _encode_memory(self) -> None:
+        self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.whole_support())))
+
+    @property
+    def _datamodule(self) -> EpisodeDataModule:
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(datamodule, EpisodeDataModule)
+        return datamodule
+
+    def _encoded(self, support: Support) -> StoredKeys:
+        with self.trainer.precision_plugin.forward_context():
+            return StoredKeys.encode(
+                encoder=self.encoder,
+                similarity=self.memory.similarity,
+                support=support,
+                batch_size=self._datamodule.eval_batch_size,
+            )
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its learning-rate schedule."""
+        optimizer = self._make_optimizer(parameter_groups(self))
+        if "factor" in self._scheduler:
+            factor, steps = self._scheduler["factor"], self.trainer.estimated_stepping_batches
+            scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps))
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        followed = {"frequency": self.trainer.check_val_every_n_epoch} if "monitor" in self._scheduler else {}
+        config = {**followed, **self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)}
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the memory has stored, the figures of the last validation, and what a start from it is checked by.
+
+        Tensors and plain values only.
+        """
+        logged = self.trainer.callback_metrics
+        checkpoint["memory"] = self.memory.state()
+        checkpoint["memlab"] = {
+            "format": CHECKPOINT_FORMAT,
+            "class_names": list(self.class_names),
+            "encoder": type(self.encoder).__name__,
+            "similarity": type(self.memory.similarity).__name__,
+            "figures": {name: float(logged[name]) for name in logged if name.startswith("validation/")},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Have the memory go on with what was stored."""
+        self.memory.restore(checkpoint.get("memory", {}))
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """The parameters to be trained, with weight decay for weights of layers alone.
+
+    Weights are matrices or larger. Biases, factors of normalisations and the logarithm of a scale are vectors or
+    numbers that have no reason to be near 0.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.dim() >= 2]
+    others = [parameter for parameter in trained if parameter.dim() < 2]
+    groups: list[dict[str, Any]] = [
+        {"name": "weights", "params": weights},
+        {"name": "others", "params": others, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,251 @@
+"""The benchmark: rivals that compute the same, memory and time of real processes, a report that hides nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from memlab.__main__ import main
+from memlab.benchmark import measurement, report
+from memlab.benchmark.contenders import NEEDS, contenders, period, recall
+from memlab.benchmark.material import Material
+from memlab.benchmark.measurement import Measured, Settings
+from memlab.benchmark.problem import TASKS, Problem
+
+PROBLEM = Problem(
+    task="step", support=50, batch=7, embedding=5, classes=4, nearest=8, encoder="linear", device="cpu", dtype="float64"
+)
+SETTINGS = Settings(chunks=(16,), budgets=(0.5,), threads=1, raised_thresholds=False)
+
+
+def makers(task: str) -> dict[str, Callable[[Material], Callable[[], Tensor | None]]]:
+    return contenders(task, chunks=SETTINGS.chunks, budgets=SETTINGS.budgets)
+
+
+class TestContenders:
+    @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv"])
+    @pytest.mark.parametrize("name", [name for name in makers("step") if "topk" not in name])
+    def test_a_step_has_the_loss_and_the_gradient_of_full(self, name: str, encoder: str) -> None:
+        results = []
+        for who in ("memlab full", name):
+            material = Material(replace(PROBLEM, encoder=encoder))
+            loss = makers("step")[who](material)()
+            results.append([loss, *[parameter.grad for parameter in material.encoder.parameters()]])
+        torch.testing.assert_close(*results, rtol=1e-6, atol=1e-9)
+
+    def test_a_resnet_of_chunks_is_that_of_all(self) -> None:
+        self.test_a_step_has_the_loss_and_the_gradient_of_full("memlab chunked 16", "resnet18")
+
+    @pytest.mark.parametrize("name", makers("read"))
+    def test_a_read_has_the_loss_of_full(self, name: str) -> None:
+        losses = [makers("read")[who](Material(replace(PROBLEM, task="read")))() for who in ("memlab full", name)]
+        torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize("name", makers("evaluation"))
+    def test_an_evaluation_can_be_called(self, name: str) -> None:
+        makers("evaluation")[name](Material(replace(PROBLEM, task="evaluation", dtype="float32")))()
+
+    @pytest.mark.parametrize("encoder", ["table", "conv"])
+    def test_topk_of_all_cells_has_the_gradient_of_full(self, encoder: str) -> None:
+        gradients = []
+        for who in ("memlab full", "memlab topk exact"):
+            material = Material(replace(PROBLEM, encoder=encoder, nearest=PROBLEM.support))
+            call = makers("step")[who](material)
+            for _ in range(3):
+                call()
+            gradients.append([parameter.grad for parameter in material.encoder.parameters()])
+        torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
+
+    def test_topk_is_timed_over_whole_rounds_of_refreshing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(measurement, "TURN_SECONDS", 1e-5)
+        assert [name for name in makers("step") if period(name) == 20] == ["memlab topk exact", "memlab topk ivf"]
+        times: list[None] = []
+        measurement._turn(lambda: times.append(None), torch.device("cpu"), 20)
+        assert len(times) > 1
+        assert (len(times) - 1) % 20 == 0
+
+    @pytest.mark.parametrize("name", makers("search"))
+    def test_a_search_finds_nearly_all_that_is_near(self, name: str) -> None:
+        material = Material(replace(PROBLEM, task="search", support=2000, embedding=16, dtype="float32"))
+        found = makers("search")[name](material)()
+        assert found is not None
+        assert found.shape == (7, 8)
+        assert (
+            recall(material, found) == 1 if "ivf" not in name and "hnsw" not in name else recall(material, found) > 0.8
+        )
+        assert recall(material, found.flip(0)) < 0.5
+
+    @pytest.mark.parametrize("task", ["read", "step"])
+    def test_a_second_call_does_all_the_work_again(self, task: str) -> None:
+        call = makers(task)["memlab full"](Material(replace(PROBLEM, task=task)))
+        assert torch.equal(*[loss for loss in (call(), call()) if loss is not None])
+
+    def test_those_whose_package_is_missing_are_left_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("memlab.benchmark.contenders.find_spec", lambda _: None)
+        left = {name for task in TASKS for name in makers(task)}
+        assert left
+        assert not [name for name in left for word in NEEDS if word in name]
+
+
+class Words:
+    """A connection on which somebody asks so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.sent: list[tuple[float, float | None] | str] = []
+
+    def recv(self) -> bool:
+        if not self.times:
+            raise EOFError
+        self.times -= 1
+        return True
+
+    def send(self, answer: tuple[float, float | None] | str) -> None:
+        self.sent.append(answer)
+
+
+class TestMeasurement:
+    @pytest.fixture(autouse=True)
+    def brief(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(measurement, "TURN_SECONDS", 0.01)
+        monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+
+    def serve(self, call: Callable[[], Tensor | None], monkeypatch: pytest.MonkeyPatch, times: int = 2) -> Words:
+        monkeypatch.setattr(measurement, "contenders", lambda *_, **__: {"it": lambda _: call})
+        words = Words(times)
+        measurement._serve(words, PROBLEM, "it", SETTINGS)  # type: ignore[arg-type]
+        return words
+
+    def test_then_comes_a_time_for_each_word(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        words = self.serve(lambda: None, monkeypatch, times=4)
+        assert len(words.sent) == 4
+        assert all(0 < float(answer[0]) < 1 for answer in words.sent[1:])
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory"),
+            (RuntimeError("shapes differ\nand more"), "shapes differ"),
+        ],
+    )
+    def test_a_failure_is_told(self, error: Exception, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail() -> Tensor:
+            raise error
+
+        assert self.serve(fail, monkeypatch).sent == [told]
+
+    def test_real_processes(self) -> None:
+        """Full holds a matrix of scores and one of exponentials, 64 MiB each; tiles hold neither."""
+        said: list[str] = []
+        problem = replace(PROBLEM, task="evaluation", dtype="float32", support=2**16, batch=256)
+        names = ["memlab full", "memlab tiles", "nobody"]
+        found = measurement.measure(problem, names, SETTINGS, rounds=2, said=said.append)
+        assert [each.contender for each in found] == names
+        full, tiles, nobody = found
+        assert len(full.seconds) == len(tiles.seconds) == 2
+        assert full.failure is None
+        assert 120 * 2**20 < full.peak_bytes < 170 * 2**20
+        assert tiles.peak_bytes < 40 * 2**20
+        assert nobody.failure == "its process died (exit status 1)"
+        assert any("round 2 of 2" in line for line in said)
+
+
+def measured(name: str, seconds: float, mebibytes: int, loss: float = 1.0, support: int = 100) -> Measured:
+    return Measured(name, PROBLEM.of_size(support), [seconds, seconds, 9.0], mebibytes * 2**20, loss)
+
+
+class TestReport:
+    group = (
+        measured("memlab full", 1.0, 100),
+        measured("memlab chunked 16", 1.2, 10),
+        measured("faster", 0.5, 100),
+        measured("leaner", 2.0, 5),
+        measured("equal", 0.99, 10, loss=1.0005),
+        measured("other", 3.0, 300, loss=1.1),
+        Measured("gone", PROBLEM, failure="out of memory"),
+    )
+
+    def test_says_where_a_peer_is_ahead_and_who_computes_something_else(self) -> None:
+        assert list(report.remarks(list(self.group))) == [
+            "step, M = 100: faster is faster, 0.50 of the time of memlab full",
+            "step, M = 100: leaner is leaner, 0.50 of the memory of memlab chunked 16",
+            "step, M = 100: other computes something else, a loss of 1.1 for 1",
+        ]
+
+    def test_table_has_medians_and_ratios_to_full(self) -> None:
+        table = report.table(list(self.group))
+        columns = [list(column.cells) for column in table.columns]
+        assert columns[0][1] == "memlab chunked 16"
+        assert [column[1] for column in columns[1:]] == ["1,200.0 ms", "1.20", "9,000.0 ms", "10 MiB", "0.10"]
+        assert [column[6] for column in columns] == ["gone", "out of memory", "-", "-", "-", "-"]
+
+    def test_a_search_has_recall_and_ratios_to_the_exact_one(self) -> None:
+        problem = replace(PROBLEM, task="search")
+        names = {"memlab exact": (1.0, 1.0), "memlab ivf": (0.1, 0.97)}
+        group = [Measured(name, problem, [seconds], 2**20, recall=share) for name, (seconds, share) in names.items()]
+        columns = {str(column.header): list(column.cells) for column in report.table(group).columns}
+        assert columns["recall"] == ["1.000", "0.970"]
+        assert columns["time"] == ["1,000.0 ms", "100.0 ms"]
+        assert list(columns)[2] == "over exact"
+
+    def test_json_holds_all_and_the_picture_is_drawn(self, tmp_path: Path) -> None:
+        found = [*self.group, measured("memlab full", 2.0, 200, support=200)]
+        report.write_json(found, {"rounds": 3}, tmp_path / "benchmark.json")
+        held = json.loads((tmp_path / "benchmark.json").read_text())
+        assert held["settings"] == {"rounds": 3}
+        assert held["results"][0]["seconds"] == [1.0, 1.0, 9.0]
+        assert held["results"][0]["median_seconds"] == 1.0
+        assert held["results"][6]["failure"] == "out of memory"
+        report.draw(found, tmp_path / "benchmark.png", note="settings")
+        assert (tmp_path / "benchmark.png").stat().st_size > 10_000
+
+
+class TestCommand:
+    def test_measures_prints_and_writes(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["--tasks=step", "--sizes=40", "--rounds=1", "--contenders=full", "--encoder=linear", "--batch-size=5"]
+        assert main(["bench", *words, f"--output={tmp_path / 'b'}"]) == 0
+        assert "step, linear encoder: M = 40, B = 5" in capsys.readouterr().out
+        held = json.loads((tmp_path / "b" / "benchmark.json").read_text())
+        assert held["settings"]["load_average"] >= 0
+        assert "thresholds" in held["settings"]["allocator"]
+        assert [result["contender"] for result in held["results"]] == ["memlab full"]
+        assert (tmp_path / "b" / "benchmark.png").is_file()
+
+    @pytest.mark.parametrize(
+        ("words", "line"),
+        [
+            (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
+            (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
+            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search"),
+            (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
+            (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
+            (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),
+            (["--encoder=none"], "invalid choice: 'none'"),
+        ],
+    )
+    def test_a_mistake_is_told_in_one_line(
+        self, words: list[str], line: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            main(["bench", *words])
+        assert line in capsys.readouterr().err.splitlines()[-1]
+
+    def test_refuses_what_would_measure_nothing_or_lose_something(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["bench", "--contenders=nobody", f"--output={tmp_path}"]) == 1
+        assert "--contenders nobody: must name some of memlab full, memlab tiles" in capsys.readouterr().err
+        (tmp_path / "mine").touch()
+        assert main(["bench", f"--output={tmp_path}"]) == 1
+        assert "must be a new or an empty folder" in capsys.readouterr().err
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="for a machine without a GPU")
+    def test_refuses_a_gpu_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bench", "--device=cuda"]) == 1
+        assert "--device cuda: this machine has none" in capsys.readouterr().err
