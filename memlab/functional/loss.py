@@ -57,14 +57,16 @@ def nll(class_scores: Tensor, targets: Tensor, lowest: Tensor | None = None) -> 
     an equal share, and the floor e tells that being absent is no near miss.
 
     The gradient is ``(1 - y_bt) p_bi`` with the mass ``y_bt <= e`` of the stand-in: every object read is pushed away in
-    proportion to its weight, and none, as the farthest, is pulled. (A query that has read nothing at all has the loss
-    of an even guess, log C, and no gradient.)
+    proportion to its weight, and none, as the farthest, is pulled. Where the scale of the scores is learned,
+    ``min_i z_bi`` must follow it (`memlab.memory.similarity.Similarity.rescaled`): the stand-in is at a constant place,
+    not at a constant score, or a scale that grows would look as if all that was read had moved away. (A query that has
+    read nothing at all has the loss of an even guess, log C, and no gradient.)
 
     Args:
         class_scores: (B, C) class scores.
         targets: (B,) true class ids, int64.
-        lowest: (B,) score of the farthest object read, see `ClassRead`; None where no class can be absent, or where
-            the floor alone is to tell of absence.
+        lowest: (B,) score of the farthest object read, with no gradient but the scale's; None where no class
+            can be absent, or where the floor alone is to tell of absence.
 
     Returns:
         (B,) losses in nats.

@@ -40,6 +40,17 @@ class Similarity(nn.Module):
         """The scale in use: a tensor with gradient if it is learned."""
         return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
 
+    def rescaled(self, scores: Tensor) -> Tensor:
+        """Scores as they are, with the gradient of the scale alone: ``z = scale s`` with a constant s.
+
+        For what stands at a certain place whatever the encoder does; see `memlab.functional.nll`.
+        """
+        if self.log_scale is None:
+            return scores
+        finite = scores.isfinite()
+        moved = scores.masked_fill(~finite, 0) * (self.log_scale - self.log_scale.detach()).exp()
+        return torch.where(finite, moved, scores)
+
     def centre(self, query: Tensor) -> Tensor | None:
         """(D,) what to subtract from queries and keys alike, the same in all chunks of a read; None for nothing."""
         return None

@@ -119,6 +119,7 @@ class MemoryClassifier(pl.LightningModule):
     def _step(self, episode: Episode) -> Step:
         query = self.encoder(episode.inputs)
         class_scores, lowest = self.memory.read(self.encoder, query, episode.support, episode.exclude)
+        lowest = self.memory.similarity.rescaled(lowest)
         return Step(functional.nll(class_scores, episode.labels, lowest).mean(), class_scores)
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:

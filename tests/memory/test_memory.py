@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -151,6 +152,33 @@ class TestContract:
         assert loss.isfinite()
         assert all(gradient.isfinite().all() for gradient in gradients)
         assert any(gradient.abs().max() > 1e-4 for gradient in gradients)
+
+    def test_the_scale_has_the_gradient_of_one_more_object_at_the_farthest_place(
+        self, mode: str, similarity: str
+    ) -> None:
+        """So that a class that is absent does not reward a scale that grows."""
+        case = Case(mode, similarity)
+        case.support = random_support(M, num_classes=C, labels=torch.arange(M) % 3)
+        targets, kind = torch.full((B,), 3), case.memory.similarity
+        with torch.no_grad():
+            case.encoder[2].weight *= 30  # type: ignore[index]
+        query, keys = case.encoder(case.queries), case.encoder(case.support.inputs())
+        scores = kind(query, keys)
+        farthest = (
+            scores.detach().amin(1) / (kind.scale if kind.log_scale is None else kind.scale.detach()) * kind.scale
+        )
+        floor = scores.detach().logsumexp(1) + math.log(functional.ABSENT_MASS / (1 - functional.ABSENT_MASS))
+        one_more = torch.minimum(floor, farthest)
+        expected_loss = (torch.cat([scores, one_more[:, None]], 1).logsumexp(1) - one_more).mean()
+        parameters = [*case.encoder.parameters(), *case.memory.parameters()]
+        expected = torch.autograd.grad(expected_loss, parameters)
+        class_scores, lowest = case.memory.read(case.encoder, case.encoder(case.queries), case.support)
+        loss = functional.nll(class_scores, targets, kind.rescaled(lowest)).mean()
+        torch.testing.assert_close(loss, expected_loss, rtol=1e-12, atol=0)
+        for found, wanted in zip(torch.autograd.grad(loss, parameters), expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12)
+        if kind.log_scale is not None:
+            assert (farthest < floor).any()
 
 
 @pytest.mark.parametrize("mode", MODES)

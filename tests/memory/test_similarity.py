@@ -93,3 +93,14 @@ def test_scale_must_be_a_number_above_zero(scale: object) -> None:
 def test_learn_scale_must_be_true_or_false() -> None:
     with pytest.raises(ValueError, match="learn_scale=maybe: must be true or false"):
         Dot(learn_scale="maybe")  # type: ignore[arg-type]
+
+
+def test_rescaled_scores_are_as_they_were_with_the_gradient_of_the_scale_alone() -> None:
+    similarity = Euclidean(scale=0.5, learn_scale=True)
+    scores = torch.tensor([-3.0, torch.inf])
+    found = similarity.rescaled(scores)
+    assert torch.equal(found, scores)
+    found[0].backward()
+    assert similarity.log_scale is not None
+    assert similarity.log_scale.grad == -3  # of exp(log_scale) s, with s = -6
+    assert Euclidean(scale=0.5).rescaled(scores) is scores

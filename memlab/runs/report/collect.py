@@ -11,7 +11,16 @@ from typing import Any
 from memlab.runs.report.published import OBJECT_MEMORIES, RELATIVES, TABLE_1, Relative
 from memlab.runs.results import FILE, read_curves, read_results
 
-SAME_ROW = ("seed", "data.root", "data.cache", "ckpt_path", "trainer.enable_progress_bar", "baselines", "evidence.", "figures")
+SAME_ROW = (
+    "seed",
+    "data.root",
+    "data.cache",
+    "ckpt_path",
+    "trainer.enable_progress_bar",
+    "baselines",
+    "evidence.",
+    "figures",
+)
 """Overrides, or beginnings of them, that do not make another row."""
 
 NEEDED = ("data", "choices", "overrides", "sizes", "baselines", "machine", "peak_memory_bytes", "fit_seconds")
