@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
@@ -20,6 +20,9 @@ import train
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.runs import mistakes
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes side by side that each use all cores slow one another down
     torch.set_num_threads(1)
@@ -70,6 +73,8 @@ def _log_sum_exp(values: list[float]) -> float:
 
 def quiet_trainer(epochs: int = 1) -> pl.Trainer:
     """A trainer that writes and prints nothing."""
+    import pytorch_lightning as pl  # takes seconds, which processes that tests start are not to pay for
+
     return pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

@@ -72,9 +72,9 @@ def test_every_option_stands_in_the_table_of_groups() -> None:
 
 
 def test_every_module_stands_in_the_tree() -> None:
-    tree = README[README.index("## The tree") :]
+    tree = README[README.index("## Extend") :]
     for module in (REPOSITORY / "memlab").glob("[a-z]*"):
-        assert module.name in tree, module.name
+        assert module.name in tree or module.name == "py.typed", module.name
 
 
 def test_parameters_named_in_readme_exist(command: Callable[..., Outcome]) -> None:
@@ -89,6 +89,11 @@ def test_python_example_runs() -> None:
     names: dict[str, object] = {}
     exec(code, names)
     assert names["log_probs"].shape == (4, 10)  # type: ignore[attr-defined]
+
+
+def test_pictures_and_pages_named_are_there() -> None:
+    for target in re.findall(r"\]\((\.[^)]+)\)", README):
+        assert (REPOSITORY / target).is_file(), target
 
 
 def test_help_lists_every_group_and_five_useful_commands(command: Callable[..., Outcome]) -> None:

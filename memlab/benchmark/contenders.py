@@ -208,6 +208,7 @@ def _topk_step(index: str, refresh_every: int) -> Maker:
             index=INDEXES[index](),
             chunk_size=4000,
             refresh_every=refresh_every,
+            refresh_share=0.2,  # of no use to a fixed interval
         )
         step = _memory_step(material, memory)
 

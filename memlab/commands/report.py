@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from memlab.runs.report.passage import BEGIN, END
 from memlab.runs.report.published import TABLE_1_SETS
 
 DESCRIPTION = """\
@@ -30,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=SET",
         help="set the data NAME beside the published figures of SET, as --compare cifar10-jpeg=cifar10",
     )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help=f"a Markdown file too, in place of what stands there between the lines {BEGIN} and {END}",
+    )
     parser.add_argument("--output", type=Path, default=None, help="folder to write (default: a new one in outputs/)")
 
 
@@ -37,7 +45,7 @@ def run(arguments: argparse.Namespace) -> str:
     """Write the report and print it; what was written, in a line."""
     from memlab.runs.report.report import write
 
-    return write(arguments.runs, published=dict(arguments.compare), output=arguments.output)
+    return write(arguments.runs, published=dict(arguments.compare), output=arguments.output, into=arguments.into)
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ class RandomAffine(nn.Module):
         ValueError: for a value out of range.
     """
 
-    def __init__(self, *, degrees: float = 10.0, translate: float = 0.1, scale: float = 0.1) -> None:
+    def __init__(self, *, degrees: float, translate: float, scale: float) -> None:
         super().__init__()
         self.radians = math.radians(check_number("degrees", degrees, at_least=0, below=180))
         self.translate = check_number("translate", translate, at_least=0, below=1)
@@ -66,7 +66,7 @@ class CropFlip(nn.Module):
         ValueError: for a padding that is not a whole number of at least 0.
     """
 
-    def __init__(self, *, padding: int = 4, flip: bool = True) -> None:
+    def __init__(self, *, padding: int, flip: bool) -> None:
         super().__init__()
         self.padding = check_whole_number("padding", padding, minimum=0)
         self.flip = check_switch("flip", flip)

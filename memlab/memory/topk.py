@@ -73,8 +73,8 @@ class TopKMemory(Memory):
         k: int,
         index: Index,
         chunk_size: int,
-        refresh_every: int | str | None = "auto",
-        refresh_share: float = 0.2,
+        refresh_every: int | str | None,
+        refresh_share: float,
         max_age: int | None = None,
     ) -> None:
         super().__init__(similarity=similarity)

@@ -96,12 +96,16 @@ def _facts(
     cfg: DictConfig, datamodule: EpisodeDataModule, model: MemoryClassifier, trainer: pl.Trainer
 ) -> dict[str, Any]:
     """What is run, as far as it is known before training, so that nothing of it can fail when training is over."""
-    choices = HydraConfig.get().runtime.choices
+    hydra = HydraConfig.get()
+    choices = {group: option for group, option in hydra.runtime.choices.items() if not group.startswith("hydra/")}
+    for name, value in (word.lstrip("+").split("=", 1) for word in hydra.overrides.task if "=" in word):
+        if name.endswith("._target_"):  # a class of the user's own, whatever option it was put into
+            choices[name.removesuffix("._target_").replace(".", "/")] = value
     return {
         "seed": cfg.seed,
         "data": datamodule.data.name,
-        "overrides": list(HydraConfig.get().overrides.task),
-        "choices": {group: option for group, option in choices.items() if not group.startswith("hydra/")},
+        "overrides": list(hydra.overrides.task),
+        "choices": choices,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "device": str(trainer.strategy.root_device),
         "machine": machine_name(trainer.strategy.root_device),

@@ -31,6 +31,7 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         main: decorated by ``hydra.main``, calls `do` for each job.
         conf: the folder of groups.
     """
+    sys.path.append(str(Path.cwd()))  # last: where `_target_` finds classes of the user's own
     with exit_on_mistakes(known=lambda: default_config(conf)), discarded_if_empty():
         if HELP.isdisjoint(sys.argv):
             main()

@@ -25,6 +25,7 @@ from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from tests.conftest import loop_class_scores, random_support
 
 C, M, B = 4, 23, 5
+AFFINE = RandomAffine(degrees=10, translate=0.1, scale=0.1)
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "dot": Dot,
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
@@ -41,7 +42,7 @@ MODES: dict[str, Callable[[Similarity], Memory]] = {
     ),
     **{
         f"topk K = M, chunk {size}": lambda similarity, size=size: TopKMemory(  # type: ignore[misc]
-            similarity=similarity, k=M, index=ExactIndex(), chunk_size=size, refresh_every=1
+            similarity=similarity, k=M, index=ExactIndex(), chunk_size=size, refresh_every=1, refresh_share=0.2
         )
         for size in (7, 100)
     },
@@ -164,9 +165,9 @@ class TestContract:
             case.encoder[2].weight *= 30  # type: ignore[index]
         query, keys = case.encoder(case.queries), case.encoder(case.support.inputs())
         scores = kind(query, keys)
-        farthest = (
-            scores.detach().amin(1) / (kind.scale if kind.log_scale is None else kind.scale.detach()) * kind.scale
-        )
+        farthest = scores.detach().amin(1)
+        if kind.log_scale is not None:
+            farthest = farthest / kind.log_scale.detach().exp() * kind.scale
         floor = scores.detach().logsumexp(1) + math.log(functional.ABSENT_MASS / (1 - functional.ABSENT_MASS))
         one_more = torch.minimum(floor, farthest)
         expected_loss = (torch.cat([scores, one_more[:, None]], 1).logsumexp(1) - one_more).mean()
@@ -324,7 +325,9 @@ def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:
     recorder = Recorder()
     encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), recorder, nn.Linear(64, 3))
     support = replace(
-        random_support(M, num_classes=C, shape=(1, 8, 8)), dtype=torch.float32, augmentation=RandomAffine()
+        random_support(M, num_classes=C, shape=(1, 8, 8)),
+        dtype=torch.float32,
+        augmentation=AFFINE,
     )
     memory = ChunkedMemory(similarity=Dot(), chunk_size=5)
     query = torch.randn(B, 3, requires_grad=True)
@@ -338,7 +341,7 @@ def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("augmentation", [None, RandomAffine()], ids=["as they are", "augmented"])
+@pytest.mark.parametrize("augmentation", [None, AFFINE], ids=["as they are", "augmented"])
 @pytest.mark.parametrize("chunk_size", [7, M])
 def test_all_modes_are_the_definition_with_dropout_on(chunk_size: int, augmentation: nn.Module | None) -> None:
     """At the same random numbers, drawn chunk by chunk; all keys in one graph are the definition."""
@@ -348,7 +351,9 @@ def test_all_modes_are_the_definition_with_dropout_on(chunk_size: int, augmentat
     modes: list[Memory] = [
         ChunkedMemory(similarity=Dot(), chunk_size=chunk_size),
         ChunkedMemory(similarity=Dot(), chunk_size=chunk_size, activation_budget=2**40),
-        TopKMemory(similarity=Dot(), k=M, index=ExactIndex(), chunk_size=chunk_size, refresh_every=1),
+        TopKMemory(
+            similarity=Dot(), k=M, index=ExactIndex(), chunk_size=chunk_size, refresh_every=1, refresh_share=0.2
+        ),
     ]
     if chunk_size == M:
         modes.append(FullMemory(similarity=Dot()))
@@ -405,7 +410,10 @@ class TestActivationBudget:
 
     @pytest.mark.parametrize(("kept", "again"), [(0, 5), (0.9, 5), (1, 4), (2.5, 3), (5, 0), (50, 0)])
     def test_chunks_that_fit_are_encoded_once_and_results_do_not_change(self, kept: float, again: int) -> None:
-        support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=RandomAffine())
+        support = replace(
+            random_support(M, num_classes=C, shape=(1, 8, 8)),
+            augmentation=AFFINE,
+        )
         recorder = Recorder()
         encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), recorder, nn.Linear(64, 3)).double()
         expected = self.read(0, encoder, support)

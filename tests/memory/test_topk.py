@@ -41,7 +41,7 @@ RANDOM_LAYERS: dict[str, Callable[[], nn.Module]] = {
 
 
 def topk(similarity: Similarity | None = None, **words: Any) -> TopKMemory:
-    settings = {"k": 5, "index": ExactIndex(), "chunk_size": 100, "refresh_every": 1, **words}
+    settings = {"k": 5, "index": ExactIndex(), "chunk_size": 100, "refresh_every": 1, "refresh_share": 0.2, **words}
     return TopKMemory(similarity=similarity or Dot(), **settings).double()
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from memlab.__main__ import main
 from memlab.runs.report.collect import Run, find_runs, rows_of
+from memlab.runs.report.passage import BEGIN, END
 from memlab.runs.report.tables import HEADINGS, MISSING, cells, comma_separated, latex, markdown, table_1
 from memlab.runs.results import read_confusion, write_confusion, write_results
 from tests.conftest import SMOKE, Outcome
@@ -149,6 +150,25 @@ def test_confusion_is_written_and_read(tmp_path: Path) -> None:
 
 
 class TestCommand:
+    def test_into_a_file_again_and_again(self, command: Callable[..., Outcome], tmp_path: Path) -> None:
+        assert command(*SMOKE, "hydra.run.dir=run").status == 0
+        page = tmp_path / "page.md"
+        page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+        for number in (1, 2):
+            assert main(["report", "run", "--into", "page.md", "--output", f"report{number}"]) == 0
+            text = (tmp_path / f"report{number}" / "report.md").read_text()
+            assert page.read_text() == f"before\n{BEGIN}\n\n{text}\n{END}\nafter\n"
+
+    @pytest.mark.parametrize("text", [None, "", f"{END}\n{BEGIN}\n"])
+    def test_a_file_without_a_place_for_it_is_refused_first(
+        self, text: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        page = tmp_path / "page.md"
+        if text is not None:
+            page.write_text(text)
+        assert main(["report", str(tmp_path), "--into", str(page)]) == 1
+        assert capsys.readouterr().err.startswith(f"error: --into {page}: ")
+
     def test_of_real_runs(self, command: Callable[..., Outcome], capfd: pytest.CaptureFixture[str]) -> None:
         for seed in (0, 1):
             words = ("support.size=50", "baselines=[knn_pixels,knn_embedding]")

@@ -179,10 +179,13 @@ class TestAugmentationIsTriedBeforehand:
         ("augmentation", "message"),
         [
             (
-                RandomAffine(),
+                RandomAffine(degrees=10, translate=0.1, scale=0.1),
                 r"RandomAffine: cannot take objects of shape \(5,\) \(ValueError: needs images \(B, .*\(4, 5\)\)",
             ),
-            (CropFlip(), r"CropFlip: cannot take objects of shape \(5,\) \(ValueError: needs images"),
+            (
+                CropFlip(padding=4, flip=True),
+                r"CropFlip: cannot take objects of shape \(5,\) \(ValueError: needs images",
+            ),
             (fails, r"fails: cannot take objects of shape \(5,\) \(RuntimeError: 2\)"),
             (5, r"int: cannot take objects of shape \(5,\) \(TypeError: 'int' object is not callable\)"),
             (lambda x: x[:, :4], r"makes \(4, 4\) float32 of \(4, 5\) float32; must keep shape and type"),

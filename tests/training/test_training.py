@@ -294,17 +294,7 @@ class TestRealProcess:
         for run in runs:
             run.kill()
 
-    def test_two_runs_started_at_once_have_folders_of_their_own(
-        self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
-    ) -> None:
-        runs = [start(*SMOKE, f"seed={seed}") for seed in range(2)]
-        for run in runs:
-            _, err = run.communicate(timeout=120)
-            assert run.returncode == 0, err
-        found = [json.loads(file.read_text())["seed"] for file in tmp_path.glob("outputs/*/results.json")]
-        assert sorted(found) == [0, 1]
-
-    def test_a_clone_that_is_not_installed_ends_with_results(
+    def test_two_runs_started_at_once_have_folders_of_their_own_also_from_a_clone_that_is_not_installed(
         self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "hidden").mkdir()
@@ -317,11 +307,13 @@ class TestRealProcess:
             "metadata.version = version\n"
         )
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
-        run = start(*SMOKE)
-        _, err = run.communicate(timeout=120)
-        assert run.returncode == 0, err
-        (file,) = tmp_path.glob("outputs/*/results.json")
-        assert json.loads(file.read_text())["versions"]["memlab"] == memlab.__version__
+        runs = [start(*SMOKE, f"seed={seed}") for seed in range(2)]
+        for run in runs:
+            _, err = run.communicate(timeout=120)
+            assert run.returncode == 0, err
+        found = [json.loads(file.read_text()) for file in tmp_path.glob("outputs/*/results.json")]
+        assert sorted(results["seed"] for results in found) == [0, 1]
+        assert {results["versions"]["memlab"] for results in found} == {memlab.__version__}
 
     def test_ctrl_c_keeps_a_checkpoint_to_go_on_from(
         self, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]

@@ -178,7 +178,8 @@ def _method(results: Mapping[str, Any]) -> str:
     """What was trained, with the parameters given on the command line that have no column of their own."""
     choices = results["choices"]
     named = {"data", "encoder", "memory", "experiment", "support.size", "trainer.max_epochs"}
-    given = [word for word in _telling(results["overrides"]) if word.split("=")[0].lstrip("+") not in named]
+    names = {word: word.split("=")[0].lstrip("+") for word in _telling(results["overrides"])}
+    given = [word for word, name in names.items() if name not in named and not name.endswith("._target_")]
     words = [f"{choices['encoder']} encoder", f"{choices['memory']} memory", *given]
     return ", ".join(words)
 

@@ -9,20 +9,23 @@ from pathlib import Path
 from memlab.files import check_new_or_empty
 from memlab.runs.report import pictures, tables
 from memlab.runs.report.collect import Row, find_runs, rows_of
+from memlab.runs.report.passage import Passage
 from memlab.runs.report.published import TABLE_1_SETS
 
 
-def write(places: Sequence[Path], *, published: dict[str, str], output: Path | None) -> str:
+def write(places: Sequence[Path], *, published: dict[str, str], output: Path | None, into: Path | None) -> str:
     """Write a report and print its tables; what was written, in a line.
 
     Args:
         places: run folders, folders of sweeps, or folders that hold these.
         published: name of a data set here to the name by which it is published.
         output: folder to write; None for a new one.
+        into: a Markdown file in which the report is to stand too, or None; see `memlab.runs.report.passage`.
 
     Raises:
-        ValueError: if there is no run that came to its end, or the folder is not empty.
+        ValueError: if there is no run that came to its end, the folder is not empty, or the file has no place for it.
     """
+    passage = None if into is None else Passage(into)
     default = Path("outputs") / f"report_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     folder = check_new_or_empty("--output", output or default)
     runs, unfinished = find_runs(places)
@@ -40,6 +43,8 @@ def write(places: Sequence[Path], *, published: dict[str, str], output: Path | N
     pictures.draw_against_support(trained, folder / "accuracy_by_support.png")
     pictures.draw_against_time(trained, folder / "accuracy_by_time.png")
     pictures.draw_confusion(trained, folder / "confusion.png")
+    if passage is not None:
+        passage.write(text)
     print(text)
     return f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"
 
