@@ -31,21 +31,34 @@ def in_utf8(name: str | Path) -> str:
 
 
 @contextmanager
-def written_whole(target: Path) -> Iterator[TextIO]:
-    """A text file to write, that takes its name in one move when it is complete and on the disk.
+def named_when_whole(target: Path) -> Iterator[Path]:
+    """The path of a file to write, that takes the name of the target in one move when the context ends well.
 
-    If writing fails, what was there before is there still, and nothing else.
+    If writing fails, what was there before is there still, and nothing else; if the process is killed, a file beside it
+    whose name ends in ``.unfinished``.
     """
-    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
+        yield unfinished
         unfinished.replace(target)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[TextIO]:
+    """A text file to write, that is there when it is complete and on the disk; see `named_when_whole`."""
+    with named_when_whole(target) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(target: Path, text: str) -> None:
+    """Write a text file in one move; see `named_when_whole`."""
+    with written_whole(target) as file:
+        file.write(text)
 
 
 def check_new_or_empty(name: str, folder: Path) -> Path:

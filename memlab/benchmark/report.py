@@ -15,6 +15,7 @@ from rich.table import Table
 
 from memlab.benchmark.contenders import OWN
 from memlab.benchmark.measurement import Measured
+from memlab.files import write_whole
 
 AGREE = 1e-3
 """Relative difference of a loss to that of full up to which a contender computes the same in float32."""
@@ -82,7 +83,7 @@ def remarks(group: list[Measured]) -> Iterator[str]:
 def write_json(found: Iterable[Measured], settings: Mapping[str, Any], target: Path) -> None:
     """Everything measured, with what it was measured on."""
     results = [asdict(each) | {"median_seconds": each.median_seconds if each.seconds else None} for each in found]
-    target.write_text(json.dumps({"settings": dict(settings), "results": results}, indent=2) + "\n")
+    write_whole(target, json.dumps({"settings": dict(settings), "results": results}, indent=2) + "\n")
 
 
 def draw(found: list[Measured], target: Path, *, note: str) -> None:

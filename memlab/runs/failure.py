@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from memlab.files import write_whole
+
 FILE = "failed.json"
 
 
 def note_failure(folder: Path, *, overrides: Sequence[str], reason: str) -> None:
     """Leave in the folder of a job why it failed, for the report at the end."""
-    (folder / FILE).write_text(json.dumps({"overrides": list(overrides), "reason": reason}, indent=2) + "\n")
+    write_whole(folder / FILE, json.dumps({"overrides": list(overrides), "reason": reason}, indent=2) + "\n")
 
 
 def read_failure(folder: Path) -> dict[str, Any]:

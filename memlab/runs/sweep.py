@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from memlab.files import written_whole
 from memlab.runs.failure import read_failure
 from memlab.runs.figures import HeatMap, draw_heat_maps
 from memlab.runs.results import read_results
@@ -129,7 +130,7 @@ def _means(jobs: Sequence[Job], parameters: Sequence[str], name: str) -> dict[tu
 
 
 def _write_csv(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str], target: Path) -> None:
-    with target.open("w", newline="") as file:
+    with written_whole(target) as file:
         writer = csv.writer(file)
         writer.writerow(["job", *varied, *figures, "failure"])
         for job in jobs:

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from memlab.files import in_utf8, written_whole
+from memlab.files import in_utf8, named_when_whole, written_whole
 
 log = logging.getLogger(__name__)
 Pixels = NDArray[np.uint8]
@@ -152,10 +152,8 @@ class Cache:
                 continue
             leftover.unlink()
         name = f"{self._kind}-{secrets.token_hex(4)}.u8"
-        unfinished = self._folder / f"{name}.unfinished"
-        with _removed_on_failure(unfinished):
+        with named_when_whole(self._folder / name) as unfinished:
             entries = self._write(files, unfinished, old, old_pixels)
-            unfinished.replace(self._folder / name)
         manifest = {"format": FORMAT, "pixels": name, "files": entries}
         with written_whole(self._manifest) as out:
             json.dump(manifest, out)
@@ -236,15 +234,6 @@ def _allocated(target: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...
         else:
             file.truncate(size)
     return np.memmap(target, np.uint8, mode="r+", shape=shape)
-
-
-@contextmanager
-def _removed_on_failure(file: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        file.unlink(missing_ok=True)
-        raise
 
 
 def _progress() -> Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from memlab.files import written_whole
+from memlab.files import write_whole
 
 BEGIN, END = "<!-- memlab report -->", "<!-- end of memlab report -->"
 
@@ -31,5 +31,4 @@ class Passage:
 
     def write(self, text: str) -> None:
         """Put other text there."""
-        with written_whole(self._file) as file:
-            file.write(f"{self._before}\n{text}\n{self._after}")
+        write_whole(self._file, f"{self._before}\n{text}\n{self._after}")

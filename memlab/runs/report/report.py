@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from memlab.files import check_new_or_empty
+from memlab.files import check_new_or_empty, write_whole
 from memlab.runs.report import pictures, tables
 from memlab.runs.report.collect import Row, find_runs, rows_of
 from memlab.runs.report.passage import Passage
@@ -35,9 +35,9 @@ def write(places: Sequence[Path], *, published: dict[str, str], output: Path | N
     cells = tables.cells(rows, published)
     folder.mkdir(parents=True, exist_ok=True)
     text = _text(rows, published, unfinished)
-    (folder / "report.md").write_text(text)
-    (folder / "report.csv").write_text(tables.comma_separated(tables.HEADINGS, cells))
-    (folder / "report.tex").write_text(tables.latex(tables.HEADINGS, cells))
+    write_whole(folder / "report.md", text)
+    write_whole(folder / "report.csv", tables.comma_separated(tables.HEADINGS, cells))
+    write_whole(folder / "report.tex", tables.latex(tables.HEADINGS, cells))
     trained = [row for row in rows if row.runs]
     pictures.draw_curves(trained, folder / "curves.png")
     pictures.draw_against_support(trained, folder / "accuracy_by_support.png")
