@@ -31,6 +31,9 @@ log = logging.getLogger("memlab")
 SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
 """What a user's mistake shows as while a run is set up."""
 
+# What these say of themselves at every start is not worth a line. Here, as to be imported sets their levels.
+for name in ("faiss", "lightning_fabric", "pytorch_lightning"):
+    logging.getLogger(name).setLevel(logging.WARNING)
 # Lightning's remarks on how a DataLoader is built and on deprecated parts of torch do not concern the user.
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")

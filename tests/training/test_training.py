@@ -309,8 +309,9 @@ class TestRealProcess:
         monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hidden"))
         runs = [start(*SMOKE, f"seed={seed}") for seed in range(2)]
         for run in runs:
-            _, err = run.communicate(timeout=120)
+            out, err = run.communicate(timeout=120)
             assert run.returncode == 0, err
+            assert out.startswith("digits: 1,293 objects to train on")  # and nothing that others say of themselves
         found = [json.loads(file.read_text()) for file in tmp_path.glob("outputs/*/results.json")]
         assert sorted(results["seed"] for results in found) == [0, 1]
         assert {results["versions"]["memlab"] for results in found} == {memlab.__version__}
