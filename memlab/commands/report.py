@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"a Markdown file too, in place of what stands there between the lines {BEGIN} and {END}",
     )
-    parser.add_argument("--output", type=Path, default=None, help="folder to write (default: a new one in outputs/)")
+    parser.add_argument(
+        "--output", type=Path, default=None, help="folder to write, new or empty (default: a new one in outputs/)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> str:

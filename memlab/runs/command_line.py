@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from memlab.files import check_new_or_empty
-from memlab.runs.composition import check_names, default_config
+from memlab.runs.composition import check_names, chosen_config
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty
@@ -32,7 +32,7 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         conf: the folder of groups.
     """
     sys.path.append(str(Path.cwd()))  # last: where `_target_` finds classes of the user's own
-    with exit_on_mistakes(known=lambda: default_config(conf)), discarded_if_empty():
+    with exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])), discarded_if_empty():
         if HELP.isdisjoint(sys.argv):
             main()
         else:

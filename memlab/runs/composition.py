@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
@@ -28,16 +29,19 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
 
 
-def default_config(conf: str) -> DictConfig:
-    """The configuration without any override.
+def chosen_config(conf: str, words: Sequence[str]) -> DictConfig:
+    """The configuration with the options chosen, and the parameters that they have.
 
     Args:
         conf: the folder of groups.
+        words: as given on the command line; what does not choose one option of an outer group is passed over.
     """
+    options = (word.split("=", 1) for word in words if "=" in word and "/" not in word)
+    chosen = [f"{group}={option}" for group, option in options if (Path(conf) / group / f"{option}.yaml").is_file()]
     if GlobalHydra.instance().is_initialized():
-        return hydra.compose("config")
+        return hydra.compose("config", chosen)
     with hydra.initialize_config_dir(conf, version_base="1.3"):
-        return hydra.compose("config")
+        return hydra.compose("config", chosen)
 
 
 def check_names(cfg: DictConfig, *, conf: str) -> None:

@@ -29,7 +29,7 @@ def exit_on_mistakes(*, known: Callable[[], DictConfig] = lambda: DictConfig({})
     With HYDRA_FULL_ERROR=1 in the environment the traceback is shown in place of the line.
 
     Args:
-        known: composes the default configuration, to suggest a parameter in place of a misspelt one.
+        known: composes the configuration without parameters, to suggest a parameter in place of a misspelt one.
     """
     if SHOW_TRACEBACKS:
         yield
@@ -77,9 +77,12 @@ def _composition(error: ConfigCompositionException, known: Callable[[], DictConf
     if found is None:
         return f"{message}; {_flat(str(error.__cause__))}" if error.__cause__ else message
     name = found[1].split("@")[0]
+    given = next((word for word in sys.argv[1:] if word.lstrip("+~").startswith(f"{name}=")), name)
+    own_class = f"{name.rpartition('.')[0]}._target_="
+    if own := next((word for word in sys.argv[1:] if word.lstrip("+").startswith(own_class)), ""):
+        return f"{given}: {own} was put into an option without it; +{given} if the class takes it"
     close = difflib.get_close_matches(name, list(_names(known())), n=1)
     hint = f"did you mean {close[0]}?" if close else "`python train.py --help` lists what there is"
-    given = next((word for word in sys.argv[1:] if word.lstrip("+~").startswith(f"{name}=")), name)
     return f"{given}: there is no such parameter or group with the options chosen; {hint}"
 
 
@@ -91,6 +94,8 @@ def _instantiation(error: InstantiationException) -> str:
     cause = error.__cause__
     lines = str(error).splitlines()
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    if target := re.match(r"Error locating target '([^']+)'", str(error)):
+        return f"{key}._target_={target[1]}: {_why_there_is_no(target[1], cause)}"
     if cause is None:
         return _flat(str(error))
     message = _flat(str(cause)) or type(cause).__name__
@@ -100,12 +105,23 @@ def _instantiation(error: InstantiationException) -> str:
     return f"{key}.{message}" if own_parameter else f"{key}: {message}"
 
 
+def _why_there_is_no(target: str, cause: BaseException | None) -> str:
+    module, _, name = target.rpartition(".")
+    if module not in sys.modules:
+        _, *reasons = str(cause).splitlines()  # the first says that it could not be loaded
+        return f"cannot be imported; {reasons[0] if reasons else cause}"
+    close = difflib.get_close_matches(name, dir(sys.modules[module]), n=1)
+    return f"there is no {name} in {module}" + (f"; did you mean {close[0]}?" if close else "")
+
+
 def _is_group(name: str) -> bool:
     return HydraConfig.initialized() and name in HydraConfig.get().runtime.choices
 
 
 def _names(config: DictConfig, prefix: str = "") -> Iterator[str]:
     for key in config:
+        if key == "_target_":
+            continue
         name = f"{prefix}{key!s}"
         yield name
         node = config._get_node(key)

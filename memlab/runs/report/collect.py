@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from memlab.runs import failure
 from memlab.runs.report.published import OBJECT_MEMORIES, RELATIVES, TABLE_1, Relative
 from memlab.runs.results import FILE, read_curves, read_results
 
@@ -109,7 +110,7 @@ def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Path]]:
     for place in places:
         if not place.is_dir():
             raise ValueError(f"{place}: there is no such folder; must be a run folder, or hold some")
-        folders = sorted({file.parent for name in (FILE, "config.yaml") for file in place.rglob(name)})
+        folders = sorted({file.parent for name in (FILE, "config.yaml", failure.FILE) for file in place.rglob(name)})
         if not folders:
             raise ValueError(f"{place}: holds no run; must be a run folder, or hold some")
         for folder in folders:
@@ -179,7 +180,11 @@ def _method(results: Mapping[str, Any]) -> str:
     choices = results["choices"]
     named = {"data", "encoder", "memory", "experiment", "support.size", "trainer.max_epochs"}
     names = {word: word.split("=")[0].lstrip("+") for word in _telling(results["overrides"])}
-    given = [word for word, name in names.items() if name not in named and not name.endswith("._target_")]
+    given = [
+        word
+        for word, name in names.items()
+        if name not in named and not name.endswith("._target_") and not name.startswith("~")  # what a class lacks
+    ]
     words = [f"{choices['encoder']} encoder", f"{choices['memory']} memory", *given]
     return ", ".join(words)
 
