@@ -22,8 +22,8 @@ TRAINING = [text for text in COMMANDS if text.startswith("python train.py")]
 
 @pytest.fixture(autouse=True)
 def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The three examples in one file, in the folder where the command is typed."""
-    (tmp_path / "mine.py").write_text("".join(CODE))
+    """The examples in one file, in the folder where the command is typed."""
+    (tmp_path / "mine.py").write_text("\n\n".join(CODE))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "mine", raising=False)
 

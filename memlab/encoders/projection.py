@@ -51,7 +51,7 @@ class Projected(nn.Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.embedding_size = check_whole_number("embedding_size", embedding_size)
+        check_whole_number("embedding_size", embedding_size)
         check_choice("normalisation", normalisation, ["none", "layer", "length"])
         self.trunk = trunk
         self.dropout = nn.Dropout(check_number("dropout", dropout, at_least=0, below=1))

@@ -7,26 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Unpack
 
-from torch import Tensor, nn
+from torch import nn
 
 from memlab.checks import check_number, check_whole_number
 from memlab.encoders.projection import Projected, Projection
-
-
-class Identity(nn.Module):
-    """``u = x``, flattened: the memory reads raw features, and only the scale of the similarity can be learned.
-
-    Args:
-        input_shape: shape of one object.
-    """
-
-    def __init__(self, *, input_shape: Sequence[int]) -> None:
-        super().__init__()
-        self.embedding_size = math.prod(input_shape)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, *input_shape) to (B, D)."""
-        return x.flatten(1)
 
 
 class Linear(Projected):

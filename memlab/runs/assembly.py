@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import nn
 
 from memlab.baselines import Baseline
 from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
+from memlab.data.datasets import LabelledData
+from memlab.data.datasets.options import OPTIONS, varied
+from memlab.data.objects import ObjectStore
 from memlab.device import machine_name
+from memlab.memory import Memory
 from memlab.memory.reading import check_k
 from memlab.runs.results import versions
 from memlab.training.checkpoints import check_checkpoint
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
+from memlab.training.trial import try_encoder, try_memory
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,7 +56,7 @@ def assemble(cfg: DictConfig) -> Run:
     pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
     datamodule = instantiate(
         cfg.datamodule,
-        data=instantiate(cfg.data),
+        data=_data(cfg),
         support=instantiate(cfg.support),
         augmentation=instantiate(cfg.augmentation),
     )
@@ -56,7 +67,8 @@ def assemble(cfg: DictConfig) -> Run:
     check_whole_number("evidence.objects", cfg.evidence.objects)
     check_switch("figures", cfg.figures)
     store = datamodule.store
-    memory = instantiate(cfg.memory, similarity=instantiate(cfg.similarity))
+    encoder = _made(cfg, "encoder", nn.Module, **_input_shape(cfg.encoder, store))
+    memory = _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity))
     if memory.needs_whole_support and not datamodule.reads_whole_training_set:
         support = HydraConfig.get().runtime.choices["support"]
         raise ValueError(f"support={support}: must be whole, the training set that this memory finds its cells in")
@@ -64,7 +76,8 @@ def assemble(cfg: DictConfig) -> Run:
     with parameters_of("evidence"):
         check_k(cfg.evidence.k, available=reading.cells(datamodule.sizes["train"]))
     model = MemoryClassifier(
-        encoder=instantiate(cfg.encoder, input_shape=store.input_shape),
+        encoder=encoder,
+        embedding_size=try_encoder(encoder, store, datamodule.train_rows),
         memory=memory,
         reading=reading,
         class_names=store.class_names,
@@ -73,6 +86,7 @@ def assemble(cfg: DictConfig) -> Run:
         evidence_k=cfg.evidence.k,
         compile=cfg.compile,
     )
+    try_memory(memory, encoder, store, datamodule.train_rows)
     check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(
@@ -90,6 +104,39 @@ def assemble(cfg: DictConfig) -> Run:
         check_checkpoint(cfg.ckpt_path, model, trainer)
     facts = _facts(cfg, datamodule, model, trainer)
     return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines, facts)
+
+
+def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
+    """What the target of a group gives, which may be of the user's own.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    part = instantiate(cfg[group], **words)
+    if not isinstance(part, kind):
+        given, wanted = type(part).__name__, f"{kind.__module__.partition('.')[0]}'s {kind.__name__}"
+        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give one of {wanted}")
+    return part
+
+
+def _data(cfg: DictConfig) -> LabelledData:
+    """What the loader gives, as far as the options of every data set leave it."""
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    options = {name: cfg.data.pop(name) for name in OPTIONS}
+    data = _made(cfg, "data", LabelledData)
+    with parameters_of("data"):
+        return varied(data, **options)
+
+
+def _input_shape(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
+    """The ``input_shape`` for an encoder that takes one."""
+    module, _, name = encoder._target_.rpartition(".")
+    with suppress(Exception):  # `instantiate` tells of a target that there is not
+        parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+        if not any(each.name == "input_shape" or each.kind is each.VAR_KEYWORD for each in parameters):
+            return {}
+    return {"input_shape": store.input_shape}
 
 
 def _facts(

@@ -9,14 +9,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader
 
 from memlab.checks import check_choice, check_number, check_whole_number, parameters_of
 from memlab.data.datasets import LabelledData, stratified_split
 from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
-from memlab.data.objects import ObjectStore, to_device
+from memlab.data.objects import to_device
 from memlab.data.support import Support, SupportSampler
+from memlab.training.trial import try_augmentation
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -75,7 +75,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.test_rows = data.test_rows
         self.store.normalise_by(self.train_rows)
         if self._augmentation is not None:
-            _try_out(self._augmentation, self.store, self.train_rows)
+            try_augmentation(self._augmentation, self.store, self.train_rows)
         if batch_size == "auto":
             batch_size = _batch_size(self.store.input_shape, train_size=len(self.train_rows))
         batch_size = check_whole_number("batch_size", batch_size, or_else="auto")
@@ -189,37 +189,3 @@ def _batch_size(shape: Any, *, train_size: int) -> int:
 
 def _as_it_is(rows: Any) -> Any:
     return rows
-
-
-def _try_out(augmentation: Callable[[Any], Any], store: ObjectStore, rows: Tensor) -> None:
-    """Change a few objects once, so that what cannot work is told before training; no random state is touched.
-
-    Raises:
-        ValueError: if it fails, or changes the shape or the type of the objects.
-    """
-    name = getattr(augmentation, "__name__", type(augmentation).__name__)
-    objects = store.take(rows[:4], dtype=torch.float32)
-    given = _kind(objects)
-    try:
-        with torch.random.fork_rng(devices=[store.device] if store.device.type == "cuda" else []):
-            made = _kind(augmentation(objects))
-    except Exception as error:
-        why = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ValueError(
-            f"augmentation={name}: cannot take objects of shape {store.input_shape} ({why}); choose another, or none"
-        ) from error
-    if made != given:
-        raise ValueError(
-            f"augmentation={name}: makes {made} of {given}; must keep shape and type; choose another, or none"
-        )
-
-
-def _kind(inputs: Any) -> Any:
-    """Shape and type of a tensor, or the tree of those of several."""
-
-    def of_one(leaf: Any) -> str:
-        if not isinstance(leaf, Tensor):
-            return type(leaf).__name__
-        return f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}"
-
-    return tree_map(of_one, inputs)

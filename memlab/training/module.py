@@ -42,7 +42,8 @@ class MemoryClassifier(pl.LightningModule):
     `memlab.memory.Memory.after_step` tells, as ``train/*`` by epoch, and ``validation/recall`` of its search.
 
     Args:
-        encoder: f, of objects to (B, D) embeddings, with D as its ``embedding_size``.
+        encoder: f, of objects to (B, D) embeddings.
+        embedding_size: D.
         memory: reads a support in training.
         reading: reads the whole training set in evaluation.
         class_names: name of each class, by class id.
@@ -64,6 +65,7 @@ class MemoryClassifier(pl.LightningModule):
         self,
         *,
         encoder: nn.Module,
+        embedding_size: int,
         memory: Memory,
         reading: ReadAll,
         class_names: tuple[str, ...],
@@ -77,7 +79,6 @@ class MemoryClassifier(pl.LightningModule):
         if check_switch("compile", compile):
             encoder.compile()
         self.memory = memory
-        embedding_size: Any = encoder.embedding_size
         memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
         self.class_names = class_names
         self._make_optimizer = optimizer

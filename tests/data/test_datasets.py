@@ -20,6 +20,7 @@ from memlab.data.datasets import (
     synthetic_table,
     tensor_file,
     torchvision_images,
+    varied,
 )
 from memlab.data.objects import ObjectStore
 from tests.data.public_files import write_cifar, write_idx, write_svhn
@@ -186,22 +187,22 @@ class TestCifarAndSvhn:
 
 
 class TestOptions:
-    WORDS: ClassVar[dict[str, Any]] = {"test_fraction": 0.2, "split_seed": 0}
+    def digits(self, **options: Any) -> LabelledData:
+        return varied(digits(test_fraction=0.2, split_seed=0), **options)
 
     def test_sources_are_those_of_the_rows_whatever_is_left_out(self) -> None:
-        data = digits(**self.WORDS, classes=[3, 8], train_fraction=0.5, flip_labels=0.1)
+        data = self.digits(classes=[3, 8], train_fraction=0.5, flip_labels=0.1)
         assert [data.source(row) for row in data.test_rows.tolist()] == [f"row {row}" for row in data.test_rows]
 
     def test_left_out_change_nothing(self) -> None:
-        plain = digits(**self.WORDS)
-        asked = digits(**self.WORDS, classes=None, train_fraction=1.0, flip_labels=0.0, options_seed=3)
+        plain = self.digits()
+        asked = self.digits(classes=None, train_fraction=1.0, flip_labels=0.0, options_seed=3)
         assert torch.equal(plain.store.labels, asked.store.labels)
         assert torch.equal(plain.train_rows, asked.train_rows)
 
     def test_train_fraction_keeps_a_share_of_every_class_and_all_test_objects(self) -> None:
         whole, tenth, other = (
-            digits(**self.WORDS, train_fraction=share, options_seed=seed)
-            for share, seed in ((1, 0), (0.1, 0), (0.1, 1))
+            self.digits(train_fraction=share, options_seed=seed) for share, seed in ((1, 0), (0.1, 0), (0.1, 1))
         )
         assert len(tenth.train_rows) == pytest.approx(len(whole.train_rows) / 10, abs=1)
         assert set(tenth.train_rows.tolist()) < set(whole.train_rows.tolist())
@@ -210,7 +211,7 @@ class TestOptions:
         assert not torch.equal(tenth.train_rows, other.train_rows)
 
     def test_classes_are_kept_in_the_order_given_with_the_ids_they_had(self) -> None:
-        whole, two = digits(**self.WORDS), digits(**self.WORDS, classes=[7, "3"])
+        whole, two = self.digits(), self.digits(classes=[7, "3"])
         assert two.store.class_names == ("7", "3")
         for rows, of_whole in ((two.train_rows, whole.train_rows), (two.test_rows, whole.test_rows)):
             former = whole.store.labels[rows]
@@ -220,23 +221,23 @@ class TestOptions:
         assert torch.equal(two.store.inputs, whole.store.inputs)
 
     def test_objects_of_classes_left_out_are_in_no_class(self) -> None:
-        whole, two = digits(**self.WORDS), digits(**self.WORDS, classes=[7, "3"], flip_labels=0.2, train_fraction=0.5)
+        whole, two = self.digits(), self.digits(classes=[7, "3"], flip_labels=0.2, train_fraction=0.5)
         left_out = (whole.store.labels != 3) & (whole.store.labels != 7)
         assert torch.equal(two.store.labels == -1, left_out)
         assert not left_out[torch.cat([two.train_rows, two.test_rows])].any()
 
     def test_flipped_labels_are_of_the_share_asked_for_wrong_and_of_training_alone(self) -> None:
-        whole, noisy = digits(**self.WORDS), digits(**self.WORDS, flip_labels=0.3)
+        whole, noisy = self.digits(), self.digits(flip_labels=0.3)
         differs = whole.store.labels != noisy.store.labels
         assert int(differs[whole.train_rows].sum()) == round(0.3 * len(whole.train_rows))
         assert not differs[whole.test_rows].any()
         steps = (noisy.store.labels - whole.store.labels)[differs] % 10
         assert set(steps.tolist()) == set(range(1, 10))
-        assert torch.equal(noisy.store.labels, digits(**self.WORDS, flip_labels=0.3).store.labels)
+        assert torch.equal(noisy.store.labels, self.digits(flip_labels=0.3).store.labels)
 
     def test_together(self) -> None:
-        data = digits(**self.WORDS, classes=[0, 1, 2], train_fraction=0.5, flip_labels=0.2)
-        clean = digits(**self.WORDS, classes=[0, 1, 2])
+        data = self.digits(classes=[0, 1, 2], train_fraction=0.5, flip_labels=0.2)
+        clean = self.digits(classes=[0, 1, 2])
         changed = (data.store.labels != clean.store.labels).nonzero().flatten()
         assert len(changed) == round(0.2 * len(data.train_rows))
         assert set(changed.tolist()) < set(data.train_rows.tolist())
@@ -257,7 +258,7 @@ class TestOptions:
     )
     def test_refuses_values_out_of_range(self, words: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            digits(**self.WORDS, **words)
+            self.digits(**words)
 
 
 @pytest.mark.parametrize("part", ["train_rows", "test_rows"])
@@ -385,7 +386,7 @@ def test_unknown_name_is_told_what_is_allowed() -> None:
 
 
 @pytest.mark.parametrize("fraction", [0, 1, -0.1, "abc"])
-def test_test_fraction_lies_between_zero_and_one(fraction: object) -> None:
+def test_test_fraction_lies_between_zero_and_one(fraction: Any) -> None:
     with pytest.raises(ValueError, match=f"test_fraction={fraction}: must be a number above 0 and below 1"):
         digits(test_fraction=fraction, split_seed=0)
 

@@ -12,7 +12,7 @@ from memlab import functional
 from memlab.data.datasets import LabelledData
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support, UniformSupport
-from memlab.encoders import MLP, Identity, Linear
+from memlab.encoders import MLP, Linear
 from memlab.memory import FullMemory
 from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
@@ -52,6 +52,7 @@ def classifier(**words: Any) -> MemoryClassifier:
     return MemoryClassifier(
         **{
             "encoder": Linear(input_shape=(2,), embedding_size=2),
+            "embedding_size": 2,
             "memory": FullMemory(similarity=Euclidean(learn_scale=True)),
             "reading": ReadAll(),
             "class_names": ("up", "right", "down"),
@@ -164,7 +165,7 @@ def test_training_lowers_the_loss_of_the_definition() -> None:
 
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match=r"encoder: has no parameters to train; must have some, or .*learn_scale=true"):
-        classifier(encoder=Identity(input_shape=(2,)), memory=FullMemory(similarity=Dot()))
+        classifier(encoder=nn.Flatten(), memory=FullMemory(similarity=Dot()))
 
 
 @pytest.mark.parametrize(("words", "message"), [({"lr": "fast"}, "lr=fast"), ({"lr": -1.0}, "Invalid learning rate")])

@@ -2,7 +2,7 @@
 
 from memlab.data.datasets.image_folder import image_folder
 from memlab.data.datasets.labelled import LabelledData, stratified_split
-from memlab.data.datasets.options import with_options
+from memlab.data.datasets.options import varied
 from memlab.data.datasets.scikit_learn import digits, synthetic_table
 from memlab.data.datasets.tensor_file import tensor_file
 from memlab.data.datasets.torchvision_images import torchvision_images
@@ -15,5 +15,5 @@ __all__ = [
     "synthetic_table",
     "tensor_file",
     "torchvision_images",
-    "with_options",
+    "varied",
 ]

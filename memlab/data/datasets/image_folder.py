@@ -13,7 +13,6 @@ import torch
 from memlab.checks import check_choice, check_number, check_whole_number
 from memlab.data.datasets.image_cache import Cache, CachedImages, ImageFile
 from memlab.data.datasets.labelled import LabelledData, stratified_split
-from memlab.data.datasets.options import with_options
 from memlab.data.objects import ObjectStore
 from memlab.files import in_utf8
 
@@ -25,7 +24,6 @@ PARTS = ("train", "test")
 """Folders of a set that is split already."""
 
 
-@with_options
 def image_folder(
     *,
     root: str,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import wraps
 
 import torch
 from torch import Tensor
@@ -13,41 +12,19 @@ from memlab.checks import check_number, check_whole_number
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.objects import ObjectStore
 
-Loader = Callable[..., LabelledData]
-
-
-def with_options(load: Loader) -> Loader:
-    """Give a loader the arguments of `varied` besides its own; left out, they change nothing."""
-
-    @wraps(load)
-    def loader(
-        *,
-        classes: Sequence[object] | None = None,
-        train_fraction: float = 1.0,
-        flip_labels: float = 0.0,
-        options_seed: int = 0,
-        **of_the_loader: object,
-    ) -> LabelledData:
-        return varied(
-            load(**of_the_loader),
-            classes=classes,
-            train_fraction=train_fraction,
-            flip_labels=flip_labels,
-            options_seed=options_seed,
-        )
-
-    return loader
+OPTIONS = ("classes", "train_fraction", "flip_labels", "options_seed")
+"""What `varied` takes besides the data."""
 
 
 def varied(
     data: LabelledData,
     *,
-    classes: Sequence[object] | None,
-    train_fraction: float,
-    flip_labels: float,
-    options_seed: int,
+    classes: Sequence[object] | None = None,
+    train_fraction: float = 1.0,
+    flip_labels: float = 0.0,
+    options_seed: int = 0,
 ) -> LabelledData:
-    """A data set with fewer objects or wrong labels.
+    """A data set with fewer objects or wrong labels; what is left out changes nothing.
 
     All inputs stay in the store, so that ids are what they were; objects of classes left out are in no class, -1.
 

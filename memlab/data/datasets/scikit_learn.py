@@ -7,11 +7,9 @@ import torch
 
 from memlab.checks import check_number, check_whole_number
 from memlab.data.datasets.labelled import LabelledData, stratified_split
-from memlab.data.datasets.options import with_options
 from memlab.data.objects import ObjectStore
 
 
-@with_options
 def digits(*, test_fraction: float, split_seed: int) -> LabelledData:
     """scikit-learn's bundled digits: 1,797 real images 8 x 8, grey levels 0 to 16, ten classes.
 
@@ -39,7 +37,6 @@ def digits(*, test_fraction: float, split_seed: int) -> LabelledData:
     return LabelledData("digits", store, train_rows, test_rows)
 
 
-@with_options
 def synthetic_table(
     *, objects: int, features: int, num_classes: int, clusters: int, test_fraction: float, seed: int
 ) -> LabelledData:

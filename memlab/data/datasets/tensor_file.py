@@ -14,12 +14,10 @@ from torch import Tensor
 
 from memlab.checks import check_number
 from memlab.data.datasets.labelled import LabelledData, in_two_parts, stratified_split
-from memlab.data.datasets.options import with_options
 from memlab.data.objects import ObjectStore
 from memlab.files import DAMAGES
 
 
-@with_options
 def tensor_file(*, path: str, test_fraction: float, split_seed: int) -> LabelledData:
     """Arrays ``X`` (N, ...) and ``y`` (N,) of a .npz, .pt or .safetensors file; nothing in it is executed.
 

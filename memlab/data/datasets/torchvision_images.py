@@ -13,7 +13,6 @@ from torch import Tensor
 
 from memlab.checks import check_choice, check_switch
 from memlab.data.datasets.labelled import LabelledData, in_two_parts
-from memlab.data.datasets.options import with_options
 from memlab.data.objects import ObjectStore
 from memlab.files import DAMAGES
 
@@ -85,7 +84,6 @@ SOURCES = {
 }
 
 
-@with_options
 def torchvision_images(*, name: str, root: str, download: bool) -> LabelledData:
     """A data set with its official split, through torchvision's own loader, which checks what it downloads.
 
