@@ -2,14 +2,18 @@
 
 A contender is made for some material and then called again and again; every call does all the work once. Calls for a
 read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival. Only
-topk, which reads less by design, returns none. Calls for a search return the places found.
+topk, which reads less by design, returns none. Calls for a search return the places found. A call for a start is the
+life of a process, and returns none.
 """
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,8 @@ Call = Callable[[], Tensor | None]
 Maker = Callable[[Material], Call]
 
 OWN = "memlab"
+BARE = "python -c pass"
+"""As fast as a command in Python can be."""
 NEEDS = {"KeOps": "pykeops", "NCALoss": "pytorch_metric_learning", "faiss": "faiss", "ivf": "faiss", "hnsw": "faiss"}
 """Package that a contender needs whose name has the word in it."""
 INDEXES: dict[str, Callable[[], Index]] = {
@@ -41,10 +47,12 @@ REFRESH_EVERY = 20
 """Steps between two refreshes of the keys that topk stores."""
 NEIGHBOURS = 10
 """Neighbours that vote where a rival does not read everything."""
+TRAIN = Path(__file__).parents[2] / "train.py"
+"""Beside the package in a clone; nowhere else, where a script of that name may be anybody's."""
 
 
 def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) -> dict[str, Maker]:
-    """The contenders for a task by name, those whose package is missing left out.
+    """The contenders for a task by name, without those whose package or script is missing.
 
     Args:
         task: one of `memlab.benchmark.problem.TASKS`.
@@ -77,6 +85,16 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
     elif task == "search":
         found = {f"{OWN} {index}": _search(index) for index in INDEXES}
         found["faiss flat"] = _faiss_flat
+    elif task == "start":
+        found = {
+            BARE: _command("-c", "pass"),
+            "python -c 'import torch'": _command("-c", "import torch"),
+            f"{OWN} --help": _command("-m", OWN, "--help"),
+            f"{OWN} report --help": _command("-m", OWN, "report", "--help"),
+        }
+        if in_clone():
+            found["python train.py --help"] = _command(str(TRAIN), "--help")
+            found["python train.py, misspelt"] = _command(str(TRAIN), "optimiser.lr=1", status=1)
     else:
         found = {
             f"{OWN} full": _whole_matrix,
@@ -89,6 +107,11 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
         for name, make in found.items()
         if all(find_spec(package) for word, package in NEEDS.items() if word in name)
     }
+
+
+def in_clone() -> bool:
+    """Whether there is a train.py to be started."""
+    return TRAIN.is_file()
 
 
 def period(contender: str) -> int:
@@ -326,6 +349,18 @@ def _faiss_flat(material: Material) -> Call:
     index = faiss.IndexFlatL2(material.problem.embedding)
     index.add(keys)
     return lambda: torch.from_numpy(index.search(query, material.problem.nearest)[1])
+
+
+def _command(*words: str, status: int = 0) -> Maker:
+    def make(_: Material) -> Call:
+        def call() -> None:
+            ended = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+            if ended.returncode != status or "Traceback" in ended.stderr:
+                raise RuntimeError(ended.stderr.strip().split("\n")[-1] or f"exit status {ended.returncode}")
+
+        return call
+
+    return make
 
 
 def recall(material: Material, found: Tensor) -> float:

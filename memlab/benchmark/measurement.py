@@ -55,7 +55,7 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     """Of a call, one for each round."""
     peak_bytes: int = 0
-    """Above what data and libraries take."""
+    """Above what data and libraries take; not of a start."""
     loss: float | None = None
     """Of a read or a step."""
     recall: float | None = None
@@ -86,20 +86,20 @@ def measure(
         said: is told what is going on.
     """
     found = [Measured(name, problem) for name in names]
-    workers = []
+    workers: list[_Worker | _Command] = []
     try:
         for each in found:
-            said(f"{problem.task}, M = {problem.support:,}: memory of {each.contender}")
-            worker = _Worker(problem, each.contender, settings)
+            said(f"{problem.name}: first call of {each.contender}")
+            worker = (_Command if problem.task == "start" else _Worker)(problem, each.contender, settings)
             workers.append(worker)
             answer = worker.ask()
             if isinstance(answer, str):
                 each.failure = answer
-            else:
+            elif problem.task != "start":
                 each.peak_bytes = int(answer[0])
                 each.loss, each.recall = (None, answer[1]) if problem.task == "search" else (answer[1], None)
         for number in range(rounds):
-            said(f"{problem.task}, M = {problem.support:,}: round {number + 1} of {rounds}")
+            said(f"{problem.name}: round {number + 1} of {rounds}")
             for each, worker in zip(found, workers, strict=True):
                 if each.failure is None:
                     answer = worker.ask()
@@ -135,6 +135,24 @@ class _Worker:
         self._connection.close()
         self._process.terminate()
         self._process.join()
+
+
+class _Command:
+    """As `_Worker`, for a contender whose every call is a process already."""
+
+    def __init__(self, problem: Problem, contender: str, settings: Settings) -> None:
+        make = contenders(problem.task, chunks=settings.chunks, budgets=settings.budgets)[contender]
+        self._call = make(Material(problem))
+
+    def ask(self) -> tuple[float, None] | str:
+        """Seconds of a call, or why it fails."""
+        try:
+            return seconds(self._call, torch.device("cpu")), None
+        except RuntimeError as error:
+            return str(error)
+
+    def stop(self) -> None:
+        """Nothing is left running."""
 
 
 def _serve(connection: Connection, problem: Problem, contender: str, settings: Settings) -> None:

@@ -18,6 +18,7 @@ TASKS = {
     "step": "a training step: encoding M support objects and reading them, forward and backward",
     "evaluation": "class mass of B queries over M stored keys, without gradient",
     "search": "the K nearest of M stored keys, in C clusters of 8 inner dimensions, for B queries",
+    "start": "a command from being typed to its answer, of those that compute nothing",
 }
 
 
@@ -27,7 +28,7 @@ class Problem:
 
     Args:
         task: one of `TASKS`.
-        support: M.
+        support: M; 0 for a start, which reads nothing.
         batch: B.
         embedding: D.
         classes: C.
@@ -48,6 +49,11 @@ class Problem:
     device: str
     seed: int = 0
     dtype: str = "float32"
+
+    @property
+    def name(self) -> str:
+        """What it is, in a word or two."""
+        return f"{self.task}, M = {self.support:,}" if self.support else self.task
 
     def of_size(self, support: int) -> Problem:
         """The same with another M."""

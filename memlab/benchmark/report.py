@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.table import Table
 
-from memlab.benchmark.contenders import OWN
+from memlab.benchmark.contenders import BARE, OWN
 from memlab.benchmark.measurement import Measured
+from memlab.benchmark.problem import Problem
 from memlab.files import write_whole
 
 AGREE = 1e-3
@@ -26,19 +27,12 @@ AHEAD = 0.97
 def table(group: list[Measured]) -> Table:
     """The figures of one problem, with ratios to full."""
     problem = group[0].problem
-    where = f", {problem.encoder} encoder" if problem.task == "step" else ""
-    result = Table(
-        title=f"{problem.task}{where}: M = {problem.support:,}, B = {problem.batch:,}, D = {problem.embedding},"
-        f" C = {problem.classes:,}, {problem.device}"
-    )
-    searched = problem.task == "search"
-    if searched:
-        result.title = f"{result.title}, K = {problem.nearest}"
-    over = f"over {'exact' if searched else 'full'}"
-    for name in ("contender", "time", over, "slowest", "peak memory", over):
+    result = Table(title=_title(problem))
+    over = f"over {_reference(problem).removeprefix(OWN).strip()}"
+    memory = ["peak memory", over] if problem.task != "start" else []
+    recall = ["recall"] if problem.task == "search" else []
+    for name in ("contender", "time", over, "slowest", *memory, *recall):
         result.add_column(name, justify="left" if name == "contender" else "right")
-    if searched:
-        result.add_column("recall", justify="right")
     full = _full(group)
     for each in group:
         if each.failure:
@@ -49,11 +43,21 @@ def table(group: list[Measured]) -> Table:
             _time(each.median_seconds),
             _ratio(each.median_seconds, full.median_seconds if full else 0),
             _time(max(each.seconds)),
-            f"{each.peak_bytes / 2**20:,.0f} MiB",
-            _ratio(each.peak_bytes, full.peak_bytes if full else 0),
+            *(_memory(each.peak_bytes, full.peak_bytes if full else 0) if memory else []),
             *([f"{each.recall:.3f}"] if each.recall is not None else []),
         )
     return result
+
+
+def _title(problem: Problem) -> str:
+    if problem.task == "start":
+        return "start: from being typed to the answer"
+    where = f", {problem.encoder} encoder" if problem.task == "step" else ""
+    nearest = f", K = {problem.nearest}" if problem.task == "search" else ""
+    return (
+        f"{problem.task}{where}: M = {problem.support:,}, B = {problem.batch:,}, D = {problem.embedding},"
+        f" C = {problem.classes:,}, {problem.device}{nearest}"
+    )
 
 
 def remarks(group: list[Measured]) -> Iterator[str]:
@@ -62,8 +66,8 @@ def remarks(group: list[Measured]) -> Iterator[str]:
     ours = [each for each in done if each.contender.startswith(OWN)]
     peers = [each for each in done if not each.contender.startswith(OWN)]
     problem = group[0].problem
-    place = f"{problem.task}, M = {problem.support:,}"
-    if not ours:
+    place = problem.name
+    if not ours or problem.task == "start":  # a start has no peers, only something to compare with
         return
     fastest = min(ours, key=lambda each: each.median_seconds)
     leanest = min(ours, key=lambda each: each.peak_bytes)
@@ -90,7 +94,7 @@ def draw(found: list[Measured], target: Path, *, note: str) -> None:
     """Time and peak memory against M on logarithmic axes, a row for each task.
 
     Args:
-        found: all that was measured.
+        found: what was measured for some M.
         target: picture to write.
         note: the settings, set small below.
     """
@@ -119,13 +123,21 @@ def draw(found: list[Measured], target: Path, *, note: str) -> None:
 
 
 def _full(group: list[Measured]) -> Measured | None:
-    """What ratios are to: full, or of searches the exact one."""
-    names = [f"{OWN} full", f"{OWN} exact"]
-    return next((each for each in group if each.contender in names and not each.failure), None)
+    """What ratios are to, if it was measured."""
+    name = _reference(group[0].problem)
+    return next((each for each in group if each.contender == name and not each.failure), None)
+
+
+def _reference(problem: Problem) -> str:
+    return {"search": f"{OWN} exact", "start": BARE}.get(problem.task, f"{OWN} full")
 
 
 def _time(seconds: float) -> str:
     return f"{1e3 * seconds:,.1f} ms"
+
+
+def _memory(peak: int, of: int) -> list[str]:
+    return [f"{peak / 2**20:,.0f} MiB", _ratio(peak, of)]
 
 
 def _ratio(value: float, of: float) -> str:

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from memlab.benchmark import report
-from memlab.benchmark.contenders import NEEDS, contenders
+from memlab.benchmark.contenders import NEEDS, contenders, in_clone
 from memlab.benchmark.measurement import Measured, Settings, measure
 from memlab.benchmark.problem import Problem
 from memlab.device import machine_name
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> str:
     found: list[Measured] = []
     with console.status("starting") as status:
         for task, group_names in names.items():
-            for size in arguments.sizes if group_names else []:
+            sizes = [0] if task == "start" else arguments.sizes
+            for size in sizes if group_names else []:
                 group = measure(
                     _problem(arguments, task, size), group_names, settings, rounds=arguments.rounds, said=status.update
                 )
@@ -72,10 +73,14 @@ def run(arguments: argparse.Namespace) -> str:
                 for remark in report.remarks(group):
                     console.print(remark)
                 report.write_json(found, environment, folder / "benchmark.json")
-    report.draw(found, folder / "benchmark.png", note=_in_words(environment))
+    sized = [each for each in found if each.problem.support]
+    if sized:
+        report.draw(sized, folder / "benchmark.png", note=_in_words(environment))
     if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
         console.print(f"not installed, so not measured: {', '.join(missing)}")
-    return f"written: {folder / 'benchmark.json'} and benchmark.png"
+    if "start" in names and not in_clone():
+        console.print("not in a clone, so not measured: train.py")
+    return f"written: {folder / 'benchmark.json'}{' and benchmark.png' if sized else ''}"
 
 
 def _problem(arguments: argparse.Namespace, task: str, size: int) -> Problem:

@@ -20,7 +20,9 @@ Measure memlab beside what you would otherwise take, in one run, on the same dat
 
 Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU what
 torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those of a
-search to memlab exact. Rivals of other packages take part where these are installed: pip install -e ".[bench]".
+search to memlab exact, those of a start to python -c pass; a start has no M, and its memory is not measured. Rivals of
+other packages take part where these are installed: pip install -e ".[bench]". train.py is started where memlab is a
+clone, and left out elsewhere.
 """
 )
 

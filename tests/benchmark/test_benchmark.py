@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memlab.__main__ import main
+from memlab.benchmark import contenders as contending
 from memlab.benchmark import measurement, report
 from memlab.benchmark.contenders import NEEDS, contenders, period, recall
 from memlab.benchmark.material import Material
@@ -91,6 +92,41 @@ class TestContenders:
         left = {name for task in TASKS for name in makers(task)}
         assert left
         assert not [name for name in left for word in NEEDS if word in name]
+
+
+class TestStart:
+    @pytest.mark.parametrize("name", [name for name in makers("start") if "torch" not in name])
+    def test_every_command_ends_as_it_should(self, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert makers("start")[name](Material(replace(PROBLEM, task="start", support=0)))() is None
+        assert not list(tmp_path.iterdir())
+
+    def test_one_that_fails_has_no_time_but_a_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        made = {
+            "well": contending._command("-c", "exit(1)", status=1),
+            "otherwise": contending._command("-c", "exit(2)", status=1),
+            "broken": contending._command("-c", "import nothing", status=1),
+        }
+        monkeypatch.setattr(measurement, "contenders", lambda *_, **__: made)
+        found = measurement.measure(replace(PROBLEM, task="start", support=0), list(made), SETTINGS, rounds=2)
+        assert [each.failure for each in found] == [
+            None,
+            "exit status 2",
+            "ModuleNotFoundError: No module named 'nothing'",
+        ]
+        assert [len(each.seconds) for each in found] == [2, 0, 0]
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_scripts_of_a_clone_are_left_out_elsewhere(
+        self, there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        script = tmp_path / "train.py"
+        if there:
+            script.touch()
+        monkeypatch.setattr(contending, "TRAIN", script)
+        assert sum("train.py" in name for name in makers("start")) == (2 if there else 0)
+        assert main(["bench", "--tasks=start", "--contenders=pass", "--rounds=1", f"--output={tmp_path / 'b'}"]) == 0
+        assert ("not in a clone, so not measured: train.py" in capsys.readouterr().out) is not there
 
 
 class Words:
@@ -217,12 +253,26 @@ class TestCommand:
         assert [result["contender"] for result in held["results"]] == ["memlab full"]
         assert (tmp_path / "b" / "benchmark.png").is_file()
 
+    def test_starts_are_over_a_bare_python(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["--tasks=start", "--sizes=40,50", "--rounds=2", "--contenders=pass,memlab --help"]
+        assert main(["bench", *words, f"--output={tmp_path / 'b'}"]) == 0
+        out = capsys.readouterr().out
+        assert "over python -c pass" in out
+        assert "memory" not in out
+        assert "is faster" not in out
+        assert out.endswith(f"written: {tmp_path / 'b' / 'benchmark.json'}\n")
+        assert [path.name for path in (tmp_path / "b").iterdir()] == ["benchmark.json"]
+        results = json.loads((tmp_path / "b" / "benchmark.json").read_text())["results"]
+        assert [result["contender"] for result in results] == ["python -c pass", "memlab --help"]
+        assert all(len(result["seconds"]) == 2 for result in results)
+        assert all(0 < result["median_seconds"] <= max(result["seconds"]) for result in results)
+
     @pytest.mark.parametrize(
         ("words", "line"),
         [
             (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
             (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
-            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search"),
+            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, start"),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),
