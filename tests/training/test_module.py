@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from memlab import functional
 from memlab.data.datasets import LabelledData
+from memlab.data.episodes import Episode
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support, UniformSupport
 from memlab.encoders import MLP, Linear
@@ -161,6 +163,28 @@ def test_training_lowers_the_loss_of_the_definition() -> None:
     before = loss()
     quiet_trainer(epochs=10).fit(model, datamodule=module)
     assert loss() < 0.7 * before
+
+
+def test_a_scale_is_not_rewarded_for_pushing_an_absent_class_away() -> None:
+    """What stands in for the absent class is at a place, so that its score grows with the scale as all others do."""
+    model = classifier(memory=FullMemory(similarity=Euclidean(scale=0.7, learn_scale=True)))
+    store = data().store
+    present = (store.labels[:N] != 0).nonzero().flatten()  # no object of the first class
+    query = store.inputs[:3].float()
+    episode = Episode(query, torch.zeros(3, dtype=torch.int64), Support(store, present), None)
+    log_scale: Any = model.memory.similarity.log_scale
+    (gradient,) = torch.autograd.grad(model._step(episode).loss, [log_scale])
+    with torch.no_grad():
+        u, m = (model.encoder(x).double() for x in (query, store.inputs[present].float()))
+
+    def loss(log_scale: float) -> float:
+        scores = -math.exp(log_scale) * torch.cdist(u, m).square()
+        every = torch.cat([scores, scores.amin(1, keepdim=True)], dim=1)  # far below a mass of 0.001 here
+        return float((every.logsumexp(1) - every[:, -1]).mean())
+
+    at, step = log_scale.item(), 1e-5
+    assert gradient.item() == pytest.approx((loss(at + step) - loss(at - step)) / (2 * step), rel=1e-3)
+    assert gradient.item() > 0  # descent makes the scale smaller
 
 
 def test_nothing_to_train_is_refused() -> None:
