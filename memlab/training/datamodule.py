@@ -143,7 +143,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
         """Turn rows into inputs on the computing device."""
         if isinstance(batch, EpisodeRows):
-            torch.manual_seed(batch.seed)
+            _seed(batch.seed, device)
             queries = self._augmented(batch.query)
             if batch.support is None:
                 return Episode(queries.inputs(), queries.labels, self._whole_training_support, queries.ids)
@@ -185,6 +185,14 @@ class EpisodeDataModule(pl.LightningDataModule):
 def _batch_size(shape: Any, *, train_size: int) -> int:
     usual = 256 if isinstance(shape, tuple) and len(shape) == 1 else 64
     return max(min(usual, train_size // 4), 1)
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed the generators in use. `torch.manual_seed` is slow on a CPU: it notes where, for devices that wake later."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _as_it_is(rows: Any) -> Any:

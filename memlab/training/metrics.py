@@ -1,4 +1,4 @@
-"""What is measured of the answers, at validation and in the test alike: over all objects, whatever the batches."""
+"""What is measured: of the steps of an epoch in training; of all answers, whatever the batches, in evaluation."""
 
 from __future__ import annotations
 
@@ -10,6 +10,34 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, MulticlassCalibrationError
 
 from memlab import functional
+
+
+class StepFigures:
+    """Means and maxima of the training steps of an epoch.
+
+    Lightning's own logging takes as long at every step as a small encoder does. Nothing here waits for a GPU.
+    """
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self._weights: dict[str, int] = {}
+        self._maxima: dict[str, Tensor] = {}
+
+    def take(self, name: str, value: Tensor | float, *, weight: int = 1) -> None:
+        """Take a figure of a step, whose mean over the steps is by weight; of one named ``..._max`` the largest."""
+        value = torch.as_tensor(value).detach()
+        if name.endswith("_max"):
+            self._maxima[name] = torch.maximum(value, self._maxima.get(name, value))
+        else:
+            self._totals[name] = self._totals.get(name, 0) + value * weight
+            self._weights[name] = self._weights.get(name, 0) + weight
+
+    def close(self) -> dict[str, Tensor]:
+        """The figures since the last time."""
+        found = {name: total / self._weights[name] for name, total in self._totals.items()} | self._maxima
+        for part in (self._totals, self._weights, self._maxima):
+            part.clear()
+        return found
 
 
 class ClassCounts(Metric):

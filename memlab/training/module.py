@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
-from torchmetrics.classification import MulticlassAccuracy
 
 from memlab import functional
 from memlab.checks import check_switch
@@ -23,7 +23,7 @@ from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
 from memlab.memory.stored_keys import StoredKeys
 from memlab.training.datamodule import EpisodeDataModule
-from memlab.training.metrics import EvaluationMetrics
+from memlab.training.metrics import EvaluationMetrics, StepFigures
 
 CHECKPOINT_FORMAT = 1
 """Goes up by one when what a checkpoint holds becomes another."""
@@ -96,7 +96,7 @@ class MemoryClassifier(pl.LightningModule):
             self._make_optimizer([nn.Parameter(torch.zeros(1))])
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
-        self.train_accuracy = MulticlassAccuracy(len(class_names), average="micro", validate_args=False)
+        self._steps = StepFigures()
         self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
         self.test_metrics = EvaluationMetrics(len(class_names), "test")
 
@@ -109,12 +109,14 @@ class MemoryClassifier(pl.LightningModule):
             device=self.device,
         )
         size = len(batch.labels)
-        self.train_accuracy(functional.answers(class_scores), batch.labels)
-        absent = functional.absent_class(class_scores, batch.labels).float().mean()
-        self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
-        self.log("train/absent_class_rate", absent, on_step=False, on_epoch=True, batch_size=size)
+        right = functional.answers(class_scores) == batch.labels
+        absent = functional.absent_class(class_scores, batch.labels)
+        self._steps.take("loss", loss, weight=size)
+        self._steps.take("accuracy", right.float().mean(), weight=size)
+        self._steps.take("absent_class_rate", absent.float().mean(), weight=size)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
         return loss
 
     def _step(self, episode: Episode) -> Step:
@@ -124,21 +126,22 @@ class MemoryClassifier(pl.LightningModule):
         return Step(functional.nll(class_scores, episode.labels, lowest).mean(), class_scores)
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
-        """Let the memory take note that the step is over, and log what it tells of it."""
+        """Let the memory take note that the step is over, and take what it tells of it."""
         for name, value in self.memory.after_step().items():
-            most = "max" if name.endswith("_max") else "mean"
-            self.log(f"train/{name}", value, on_step=False, on_epoch=True, reduce_fx=most, batch_size=1)
+            self._steps.take(name, value)
 
     def on_train_epoch_end(self) -> None:
-        """Stop when training has come to nothing, before more time goes into it.
+        """Log what the steps were like, and stop when training has come to nothing, before more time goes into it.
 
         Raises:
             DivergenceError: if the mean loss of the epoch is NaN or infinite.
         """
-        loss = self.trainer.callback_metrics.get("train/loss")  # None if a checkpoint had all steps of the epoch
-        if loss is not None and not loss.isfinite():
+        figures = self._steps.close()  # none if a checkpoint had all steps of the epoch
+        self.log_dict({f"train/{name}": value for name, value in figures.items()})
+        loss = float(figures.get("loss", 0))
+        if not math.isfinite(loss):
             raise DivergenceError(
-                f"train/loss={float(loss)} in epoch {self.current_epoch + 1}: must stay finite; lower the learning rate"
+                f"train/loss={loss} in epoch {self.current_epoch + 1}: must stay finite; lower the learning rate"
                 " (lr) or clip gradients (gradient_clip_val)"
             )
 
