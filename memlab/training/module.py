@@ -100,12 +100,16 @@ class MemoryClassifier(pl.LightningModule):
         self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
         self.test_metrics = EvaluationMetrics(len(class_names), "test")
 
+    def on_train_epoch_start(self) -> None:
+        """Note what is trained: to ask all modules at every step takes as long as a small encoder does."""
+        self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
         loss, class_scores = until_it_fits(
             partial(self._step, batch),
             shrink=self.memory.shrink,
-            parameters=[parameter for parameter in self.parameters() if parameter.requires_grad],
+            parameters=self._trained,
             device=self.device,
         )
         size = len(batch.labels)
@@ -147,6 +151,7 @@ class MemoryClassifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
+        self.on_train_epoch_start()  # which within an epoch Lightning does not call
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler
             if isinstance(scheduler, LambdaLR):

@@ -10,32 +10,51 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from memlab.checks import check_number
 
-def cosine(progress: float, *, warmup: float) -> float:
+
+class CosineAnnealing:
     """``(1 + cos(pi p)) / 2``: from 1 down to 0 at the end, after a linear warm-up (Loshchilov and Hutter 2017, eq. 5).
 
     Args:
-        progress: p, steps done over all steps.
         warmup: share of the steps in which the rate rises to what it would be without warm-up; 0 for none.
 
-    >>> [round(cosine(step / 4, warmup=0), 3) for step in range(5)]
+    Raises:
+        ValueError: for a share that is not from 0 up to 1.
+
+    >>> [round(CosineAnnealing(warmup=0)(step / 4), 3) for step in range(5)]
     [1.0, 0.854, 0.5, 0.146, 0.0]
-    >>> [round(cosine(step / 8, warmup=0.25), 3) for step in range(3)]
+    >>> [round(CosineAnnealing(warmup=0.25)(step / 8), 3) for step in range(3)]
     [0.0, 0.481, 0.854]
     """
-    annealed = (1 + math.cos(math.pi * min(progress, 1))) / 2
-    return annealed * min(progress / warmup, 1) if warmup else annealed
+
+    def __init__(self, *, warmup: float) -> None:
+        self.warmup = check_number("warmup", warmup, at_least=0, below=1)
+
+    def __call__(self, progress: float) -> float:
+        """The factor at a progress p, steps done over all steps."""
+        annealed = (1 + math.cos(math.pi * min(progress, 1))) / 2
+        return annealed * min(progress / self.warmup, 1) if self.warmup else annealed
 
 
-def drops(progress: float, *, at: Sequence[float], gamma: float) -> float:
+class Drops:
     """``gamma^n`` after n of the drops.
 
     Args:
-        progress: steps done over all steps.
         at: shares of the steps after which the rate drops.
-        gamma: by what it is multiplied there.
+        gamma: by what it is multiplied there, above 0.
 
-    >>> [drops(step / 4, at=[0.5, 0.75], gamma=0.1) for step in range(5)]
+    Raises:
+        ValueError: for a share or a gamma out of range.
+
+    >>> [Drops(at=[0.5, 0.75], gamma=0.1)(step / 4) for step in range(5)]
     [1.0, 1.0, 0.1, 0.010000000000000002, 0.010000000000000002]
     """
-    return gamma ** sum(progress >= share for share in at)
+
+    def __init__(self, *, at: Sequence[float], gamma: float) -> None:
+        self.at = [check_number("at", share, at_least=0, below=1) for share in at]
+        self.gamma = check_number("gamma", gamma, above=0)
+
+    def __call__(self, progress: float) -> float:
+        """The factor at a progress, steps done over all steps."""
+        return self.gamma ** sum(progress >= share for share in self.at)

@@ -79,6 +79,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "dropout": (["encoder=mlp", "encoder.dropout=1"], "encoder.dropout=1: must be a number of at least 0 and below 1"),
     "learning rate in words": (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),
     "learning rate below 0": (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    "warm-up above all": (["scheduler.factor.warmup=2"], "scheduler.factor.warmup=2: must be a number of at least 0"),
     "seed": (["seed=-1"], "seed=-1: must be a whole number of at least 0"),
     "monitor": (["monitor=test/accuracy"], "monitor=test/accuracy: must be one of validation/nll, "),
     "monitor of two classes": (

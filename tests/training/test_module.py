@@ -23,7 +23,7 @@ from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier, parameter_groups
-from memlab.training.schedules import cosine
+from memlab.training.schedules import CosineAnnealing
 from tests.conftest import quiet_trainer
 
 N, C = 60, 3
@@ -233,7 +233,7 @@ class TestOptimizer:
     @pytest.mark.parametrize("epochs", [1, 3])
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_a_rate_given_by_progress_comes_down_within_the_steps_there_are(self, epochs: int, accumulate: int) -> None:
-        model, fitting = classifier(scheduler={"factor": partial(cosine, warmup=0)}), quiet_trainer(epochs)
+        model, fitting = classifier(scheduler={"factor": CosineAnnealing(warmup=0)}), quiet_trainer(epochs)
         fitting.accumulate_grad_batches = accumulate
         rates: list[float] = []
         step = model.optimizer_step
@@ -245,5 +245,5 @@ class TestOptimizer:
         model.optimizer_step = watched  # type: ignore[method-assign]
         fitting.fit(model, datamodule=datamodule())
         steps = epochs * -(-5 // accumulate)  # 48 objects in batches of 10
-        assert rates == pytest.approx([0.01 * cosine(done / steps, warmup=0) for done in range(steps)])
+        assert rates == pytest.approx([0.01 * CosineAnnealing(warmup=0)(done / steps) for done in range(steps)])
         assert fitting.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)

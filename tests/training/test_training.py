@@ -20,7 +20,7 @@ from torch import Tensor
 import memlab
 from memlab.data.episodes import Episode
 from memlab.training.module import MemoryClassifier
-from memlab.training.schedules import cosine
+from memlab.training.schedules import CosineAnnealing
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 
 QUIET = ("trainer.enable_progress_bar=false", "figures=false")
@@ -144,7 +144,7 @@ class TestResume:
         )
         rows = list(csv.DictReader((outcome.folder / "second" / "metrics.csv").open()))
         rates = [float(row["lr-AdamW/weights"]) for row in rows if row["lr-AdamW/weights"]]
-        assert rates == pytest.approx([0.002 * cosine(epoch / 4, warmup=0) for epoch in (2, 3)])
+        assert rates == pytest.approx([0.002 * CosineAnnealing(warmup=0)(epoch / 4) for epoch in (2, 3)])
 
     def test_keeps_the_best_so_far_when_nothing_better_comes(
         self, command: Callable[..., Outcome], tmp_path: Path
