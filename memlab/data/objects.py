@@ -23,11 +23,15 @@ class ObjectStore:
         class_names: name of each class, by class id.
 
     Raises:
-        ValueError: if the sizes do not agree, a label has no class, or an input is NaN or infinite.
+        ValueError: if the sizes do not agree, a label has no class, an input is NaN or infinite, or anything is of
+            another type.
     """
 
     def __init__(self, *, inputs: Any, labels: Tensor, class_names: tuple[str, ...]) -> None:
+        check_whole_numbers("labels", labels)
         for leaf in tree_leaves(inputs):
+            if not isinstance(leaf, Tensor):
+                raise ValueError(f"inputs: of type {type(leaf).__name__}; must be tensors")
             if len(leaf) != len(labels):
                 raise ValueError(f"labels: {len(labels)} of them for {len(leaf)} objects; must be one for each")
             _check_finite(leaf)
@@ -99,6 +103,17 @@ class ObjectStore:
             return raw.to(wide).sub_(mean.to(wide)).div_(deviation.to(wide)).to(dtype)
 
         return tree_map(take, self.inputs, self.mean, self.deviation)
+
+
+def check_whole_numbers(name: str, tensor: object) -> None:
+    """See that something is a vector of int64.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64 or tensor.dim() != 1:
+        kind = f"{tensor.dtype} of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise ValueError(f"{name}: {kind}; must be a vector of torch.int64")
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -86,7 +86,6 @@ def assemble(cfg: DictConfig) -> Run:
         evidence_k=cfg.evidence.k,
         compile=cfg.compile,
     )
-    try_memory(memory, encoder, store, datamodule.train_rows)
     check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
     callbacks = instantiate(cfg.callbacks)
     trainer = instantiate(
@@ -102,6 +101,7 @@ def assemble(cfg: DictConfig) -> Run:
         )
     if cfg.ckpt_path is not None:
         check_checkpoint(cfg.ckpt_path, model, trainer)
+    try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
     facts = _facts(cfg, datamodule, model, trainer)
     return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines, facts)
 
@@ -114,8 +114,8 @@ def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
     """
     part = instantiate(cfg[group], **words)
     if not isinstance(part, kind):
-        given, wanted = type(part).__name__, f"{kind.__module__.partition('.')[0]}'s {kind.__name__}"
-        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give one of {wanted}")
+        given, wanted = type(part).__name__, f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
+        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give a {wanted}")
     return part
 
 

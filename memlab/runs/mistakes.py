@@ -59,7 +59,8 @@ def one_line(error: BaseException, known: Callable[[], DictConfig] = lambda: Dic
     message = _flat(str(error))
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={option}: must be one of {', '.join(error.options)}"
+        own = f"; a class of your own is named by {group}._target_={option}" if "." in option else ""
+        return f"{group}={option}: must be one of {', '.join(error.options)}{own}"
     if isinstance(error, ConfigCompositionException):
         return _composition(error, known)
     if isinstance(error, InstantiationException):
@@ -99,6 +100,8 @@ def _instantiation(error: InstantiationException) -> str:
     if cause is None:
         return _flat(str(error))
     message = _flat(str(cause)) or type(cause).__name__
+    if (unwanted := re.search(r"unexpected keyword argument '(\w+)'", message)) and "._target_=" in " ".join(sys.argv):
+        message = f"{message}, which the option that it was put into has; leave it out with ~{key}.{unwanted[1]}"
     own_parameter = re.match(r"([a-z_]+\.)?([a-z_]+)=", message)
     if not key or (own_parameter and (own_parameter[1] or _is_group(own_parameter[2]))):
         return message

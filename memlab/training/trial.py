@@ -6,8 +6,8 @@ No random state is touched, and no part is changed.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,9 +16,11 @@ from torch.utils._pytree import tree_map
 
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, class_log_mass
 from memlab.memory import Memory
-from memlab.memory.stored_keys import encoded_as_it_is, in_evaluation
+from memlab.memory.stored_keys import StoredKeys, encoded_as_it_is, in_evaluation
+
+log = logging.getLogger(__name__)
 
 QUERIES, OBJECTS = 4, 64
 
@@ -67,6 +69,8 @@ def try_encoder(encoder: nn.Module, store: ObjectStore, rows: Tensor) -> int:
 def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Tensor) -> None:
     """Read a few objects, unless it is the whole training set that the memory must have.
 
+    Says so in the log if they are read otherwise in evaluation, which a memory may do on purpose.
+
     Args:
         memory: as it is before training.
         encoder: f.
@@ -74,22 +78,38 @@ def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Ten
         rows: of the training set.
 
     Raises:
-        ValueError: if what it gives is no `ClassRead` of all queries and classes.
+        ValueError: if what it gives is no `ClassRead` of all queries and classes, with gradient.
     """
     if memory.needs_whole_support:
         return
-    few = Support(store, rows[-OBJECTS:])
-    read: Any = None
-    with suppress(Exception), torch.random.fork_rng(devices=_devices(store)), in_evaluation(encoder):
-        query = encoder(store.take(rows[:QUERIES], dtype=torch.float32))
-        read = copy.deepcopy(memory).read(encoder, query, few)
-        shapes = tuple(read.class_scores.shape), tuple(read.lowest.shape)
-        if isinstance(read, ClassRead) and shapes == ((len(query), few.num_classes), (len(query),)):
-            return
-    if read is not None:  # what fails may do so for want of objects, and then fails in the first step, with the reason
+    name, few, memory = f"memory={_name(memory)}", Support(store, rows[-OBJECTS:]), copy.deepcopy(memory)
+    try:
+        with torch.random.fork_rng(devices=_devices(store)), in_evaluation(encoder):
+            query = encoder(store.take(rows[:QUERIES], dtype=torch.float32))
+            read = memory.read(encoder, query, few, None)
+            stored = memory.stored_keys(
+                lambda: StoredKeys.encode(
+                    encoder=encoder, similarity=memory.similarity, support=few, batch_size=OBJECTS
+                )
+            ).read(query)
+    except (TypeError, AttributeError, NameError) as error:
+        raise ValueError(f"{name}: cannot read ({type(error).__name__}: {error})") from error
+    except Exception:  # perhaps for want of objects: if not, the first step fails, and shows where
+        return
+    shapes = (QUERIES, few.num_classes), (QUERIES,)
+    if not isinstance(read, ClassRead) or (tuple(read.class_scores.shape), tuple(read.lowest.shape)) != shapes:
         raise ValueError(
-            f"memory={_name(memory)}: read gives {_kind(read)}; must give a memlab.functional.ClassRead of class scores"
-            f" ({QUERIES}, {few.num_classes}) and lowest scores ({QUERIES},) for {QUERIES} queries"
+            f"{name}: read gives {_kind(read)}; must give what memlab.functional.read does, a ClassRead of class scores"
+            f" {shapes[0]} and lowest scores {shapes[1]} for {QUERIES} queries"
+        )
+    if not read.class_scores.requires_grad:
+        raise ValueError(
+            f"{name}: read gives class scores without gradient; must keep it, so that something is learned"
+        )
+    if not torch.allclose(class_log_mass(read.class_scores), class_log_mass(stored.class_scores), rtol=1e-3, atol=1e-3):
+        log.info(
+            f"{name}: reads otherwise in training than in evaluation, where all stored keys are read by the softmax of"
+            " their similarity; override stored_keys if that is not what is meant"
         )
 
 

@@ -261,6 +261,23 @@ class TestOptions:
             self.digits(**words)
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (
+            torch.arange(6) < 4,
+            torch.arange(4, 6),
+            r"train_rows: torch.bool of shape \(6,\); must be a vector of torch.",
+        ),
+        (torch.arange(5), torch.arange(3, 6), r"test_rows: 2 of them are training rows too \(the first is row 3\)"),
+    ],
+)
+def test_rows_are_numbers_and_in_one_part_alone(train: torch.Tensor, test: torch.Tensor, message: str) -> None:
+    store = ObjectStore(inputs=torch.zeros(6, 2), labels=torch.tensor([0, 1, 0, 1, 0, 1]), class_names=("a", "b"))
+    with pytest.raises(ValueError, match=message):
+        LabelledData("mixed", store, train, test)
+
+
 @pytest.mark.parametrize("part", ["train_rows", "test_rows"])
 def test_no_row_in_use_is_in_no_class(part: str) -> None:
     store = ObjectStore(inputs=torch.zeros(6, 2), labels=torch.tensor([0, 1, 0, 1, -1, -1]), class_names=("a", "b"))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -144,3 +146,17 @@ def test_rows_of_host_memory_reach_the_gpu_as_they_are() -> None:
     expected = store.take(rows, dtype=torch.float32)
     store.place(inputs_on=torch.device("cpu"), compute_on=torch.device("cuda"))
     assert torch.equal(store.take(rows.cuda(), dtype=torch.float32).cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "labels", "message"),
+    [
+        (torch.zeros(3, 2), torch.zeros(3), r"labels: torch.float32 of shape \(3,\); must be a vector of torch.int64"),
+        (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.int64), r"labels: torch.int64 of shape \(3, 1\); must be a"),
+        (torch.zeros(3, 2), [0, 0, 0], "labels: list; must be a vector of torch.int64"),
+        (torch.zeros(3, 2).numpy(), torch.zeros(3, dtype=torch.int64), "inputs: of type ndarray; must be tensors"),
+    ],
+)
+def test_what_is_of_another_type_is_told(inputs: Any, labels: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ObjectStore(inputs=inputs, labels=labels, class_names=("only",))

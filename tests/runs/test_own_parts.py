@@ -78,6 +78,28 @@ class Demanding(FullMemory):
         return super().read(encoder, query, support, exclude)
 
 
+class Forgets(FullMemory):
+    def read(self, encoder, query, support, exclude=None):
+        super().read(encoder, query, support, exclude)
+
+
+class NoExclude(FullMemory):
+    def read(self, encoder, query, support):
+        return super().read(encoder, query, support)
+
+
+class Detached(FullMemory):
+    @torch.no_grad()
+    def read(self, encoder, query, support, exclude=None):
+        return super().read(encoder, query, support, exclude)
+
+
+class Sharper(FullMemory):
+    def read(self, encoder, query, support, exclude=None):
+        found = super().read(encoder, query, support, exclude)
+        return found._replace(class_scores=2 * found.class_scores)
+
+
 class NoMemory(nn.Module):
     def __init__(self, similarity):
         super().__init__()
@@ -112,7 +134,7 @@ def encoder(name: str) -> list[str]:
         (encoder("own.Pair"), "encoder=Pair: makes ('(4, 8) float32', '(4, 1, 8, 8) float32') of 4 objects; must make"),
         (encoder("own.Whole"), "encoder=Whole: makes (4, 8) int64 of 4 objects; must make their embeddings"),
         (encoder("own.Fails"), "encoder=Fails: cannot take objects of shape (1, 8, 8) (RuntimeError: "),
-        (encoder("own.number"), "encoder=own.number: gives a int; must give one of torch's Module"),
+        (encoder("own.number"), "encoder=own.number: gives a int; must give a torch.nn.modules.Module"),
         (encoder("own.plain"), "encoder._target_=own.plain: there is no plain in own; did you mean Plain?"),
         (encoder("owm.Plain"), 'encoder._target_=owm.Plain: cannot be imported; ModuleNotFoundError("No module named'),
         (encoder("broken.Net"), 'encoder._target_=broken.Net: cannot be imported; ModuleNotFoundError("No module'),
@@ -122,13 +144,25 @@ def encoder(name: str) -> list[str]:
             " class takes it",
         ),
         (["encoder=identity", "encoder.channels=3"], "there is no such parameter or group with the options chosen"),
-        (["memory._target_=own.Scores"], "memory=Scores: read gives (4, 10) float32; must give a memlab.functional.Cl"),
+        (["memory._target_=own.Scores"], "memory=Scores: read gives (4, 10) float32; must give what memlab.functiona"),
         (
             ["memory._target_=own.Swapped"],
             "memory=Swapped: read gives ClassRead(class_scores='(4,) float32'",
         ),
-        (["memory._target_=own.NoMemory"], "memory=own.NoMemory: gives a NoMemory; must give one of memlab's Memory"),
-        (["data._target_=own.pair"], "data=own.pair: gives a tuple; must give one of memlab's LabelledData"),
+        (["memory._target_=own.Forgets"], "memory=Forgets: read gives NoneType; must give what memlab.functional.read"),
+        (["memory._target_=own.NoExclude"], "memory=NoExclude: cannot read (TypeError: NoExclude.read() takes 4 pos"),
+        (["memory._target_=own.Detached"], "memory=Detached: read gives class scores without gradient; must keep it"),
+        (
+            ["memory=own.Detached"],
+            "memory=own.Detached: must be one of chunked, full, linear, prototypes, topk; a",
+        ),
+        (
+            ["encoder=linear", "encoder._target_=own.Plain"],
+            "unexpected keyword argument 'embedding_size', which the option that it was put into has; leave it out with"
+            " ~encoder.embedding_size",
+        ),
+        (["memory._target_=own.NoMemory"], "memory=own.NoMemory: gives a NoMemory; must give a memlab.memory.Memory"),
+        (["data._target_=own.pair"], "data=own.pair: gives a tuple; must give a memlab.data.datasets.LabelledData"),
     ],
 )
 def test_one_line(words: list[str], message: str, command: Callable[..., Outcome]) -> None:
@@ -155,3 +189,12 @@ def test_trains(words: list[str], command: Callable[..., Outcome]) -> None:
     outcome = command(*words, *SMOKE)
     assert outcome.status == 0, outcome.err
     assert "test/accuracy" in json.loads((outcome.run_folders[0] / "results.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "told"), [("own.Sharper", True), ("own.Demanding", False)])
+def test_a_memory_that_reads_otherwise_in_evaluation_says_so(
+    name: str, told: bool, command: Callable[..., Outcome]
+) -> None:
+    outcome = command(f"memory._target_={name}", *SMOKE)
+    assert outcome.status == 0, outcome.err
+    assert ("reads otherwise in training than in evaluation" in outcome.out + outcome.err) == told

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from memlab.checks import check_whole_number
-from memlab.data.objects import ObjectStore
+from memlab.data.objects import ObjectStore, check_whole_numbers
 
 
 @dataclass
@@ -18,7 +18,7 @@ class LabelledData:
     """A data set and its official split.
 
     Raises:
-        ValueError: for a row that is in no class.
+        ValueError: for rows that are not numbers, a row that is in no class, or one in both parts.
     """
 
     name: str
@@ -32,11 +32,14 @@ class LabelledData:
 
     def __post_init__(self) -> None:
         for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):
+            check_whole_numbers(name, rows)
             if len(bad := rows[self.store.labels[rows] < 0]):
                 raise ValueError(
                     f"{name}: {len(bad)} of {len(rows)} are in no class (the first is row {int(bad[0])}); must be left"
                     " out"
                 )
+        if shared := len(both := self.test_rows[torch.isin(self.test_rows, self.train_rows)]):
+            raise ValueError(f"test_rows: {shared} of them are training rows too (the first is row {int(both[0])})")
 
 
 def in_two_parts(first: str, second: str, *, size: int) -> Callable[[int], str]:
