@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,8 @@ def _full_read(material: Material, query: Tensor, keys: Tensor) -> Tensor:
 
 
 def _tiles_read(material: Material, query: Tensor, keys: Tensor) -> Tensor:
-    material.stored.keys = keys
-    return functional.nll(material.stored.class_scores(query), material.targets).mean()
+    stored = replace(material.stored, keys=keys)
+    return functional.nll(stored.class_scores(query), material.targets).mean()
 
 
 def _attention(material: Material, query: Tensor, keys: Tensor) -> Tensor:

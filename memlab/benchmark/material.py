@@ -49,8 +49,8 @@ class Material:
 
     @cached_property
     def labels(self) -> Tensor:
-        """(M,) class ids of the support."""
-        return self._classes(self.problem.support, 1)
+        """(M,) class ids of the support, sorted: its order is free."""
+        return self._classes(self.problem.support, 1).sort().values
 
     @cached_property
     def targets(self) -> Tensor:

@@ -48,7 +48,8 @@ class EpisodeRows(NamedTuple):
 class EpisodeDataset(Dataset[EpisodeRows]):
     """All episodes of all epochs, each computed from (seed, epoch, step) alone.
 
-    An epoch cuts the training set, in an order drawn for the epoch, into query batches; the last one may be smaller.
+    An epoch cuts the training set, in an order drawn for the epoch, into query batches; the last one may be smaller. A
+    support is sorted by class, in which order it is read fastest.
 
     Args:
         rows: (N,) rows of the training set.
@@ -78,7 +79,10 @@ class EpisodeDataset(Dataset[EpisodeRows]):
         generator = self._generator(epoch, step)
         support = self._support.draw(labels=self._labels, batch=batch, size=self._size, generator=generator)
         seed = int(torch.randint(2**62, (), generator=generator))
-        return EpisodeRows(self._rows[batch], None if support is None else self._rows[support], seed)
+        if support is None:
+            return EpisodeRows(self._rows[batch], None, seed)
+        by_class = self._labels[support].argsort(stable=True)
+        return EpisodeRows(self._rows[batch], self._rows[support[by_class]], seed)
 
     def _order_of(self, epoch: int) -> Tensor:
         """The order of an epoch, drawn once for all its steps."""

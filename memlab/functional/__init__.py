@@ -7,16 +7,16 @@ equation numbers are the thesis's.
 """
 
 from memlab.functional.class_read import (
+    LOG2_E,
+    SAFE_SCORE,
     ClassRead,
     ClassSums,
+    are_bounded,
     class_scores,
     class_scores_gradient,
-    class_sums,
     lowest_scores,
-    merge_class_sums,
     read,
     read_cells,
-    read_of_sums,
 )
 from memlab.functional.loss import ABSENT_MASS, absent_class, answers, class_log_mass, nll
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, within_top
@@ -24,24 +24,24 @@ from memlab.functional.scores import dot_scores, exclude_rows
 
 __all__ = [
     "ABSENT_MASS",
+    "LOG2_E",
+    "SAFE_SCORE",
     "ClassRead",
     "ClassSums",
     "absent_class",
     "answers",
+    "are_bounded",
     "balanced_accuracy",
     "brier",
     "class_log_mass",
     "class_scores",
     "class_scores_gradient",
-    "class_sums",
     "dot_scores",
     "exclude_rows",
     "lowest_scores",
     "macro_f1",
-    "merge_class_sums",
     "nll",
     "read",
     "read_cells",
-    "read_of_sums",
     "within_top",
 ]

@@ -21,22 +21,6 @@ class ClassRead(NamedTuple):
     """(B,) score of the farthest object that each query has read, without gradient; see `nll`."""
 
 
-class ClassSums(NamedTuple):
-    """Sums of exponentials by class over a part of the support; the running state of eqs. 15-16.
-
-    The thesis keeps one maximum and one sum per query. Kept per class, as here, the sum of a class that lies far below
-    the best one does not vanish, and its log-mass stays exact.
-    """
-
-    maximum: Tensor
-    """(B, C) ``max_{i: y_i=c} z_bi``; the lowest finite number where the part has no object of the class, so that a
-    difference of two maxima is never NaN."""
-    total: Tensor
-    """(B, C) ``sum_{i: y_i=c} exp(z_bi - maximum_bc)``; 0 where the part has no object of the class."""
-    lowest: Tensor
-    """(B,) ``min_i z_bi`` over the objects read; plus infinity where there is none."""
-
-
 def lowest_scores(scores: Tensor) -> Tensor:
     """Score of the farthest object that each query reads: ``min_i z_bi`` where z_bi is finite.
 
@@ -56,39 +40,78 @@ def lowest_scores(scores: Tensor) -> Tensor:
     return scores.masked_fill(scores.isneginf(), torch.inf).amin(-1)
 
 
-def class_sums(scores: Tensor, labels: Tensor, num_classes: int, *, spare: Tensor | None = None) -> ClassSums:
-    """Maximum and sum of exponentials of every class (eqs. 15-16 by class).
+class ClassSums:
+    """Sums of exponentials by class over what has been read so far: the running state of eqs. 15-16.
+
+    The thesis keeps one maximum and one sum per query. Kept per class, as here, the sum of a class that lies far below
+    the best one does not vanish, and its log-mass stays exact. Scores that are bounded (see `are_bounded`) need no
+    maximum. Objects sorted by class are read fastest: those of a class are summed where they lie, and of the state
+    the classes between the first and the last of a part are touched and no other.
 
     Args:
-        scores: (B, M) scores.
-        labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1.
         num_classes: C.
-        spare: (M, B) memory to work in; None takes as much anew.
+        like: (B, m) scores of a part, for their number, type and device.
+        base: of the exponentials, e or 2: scores are in nats or in bits.
+        bounded: whether `are_bounded` holds of all scores to come.
     """
-    by_row = scores.mT  # (M, B)
-    shape = (num_classes, by_row.shape[1])
-    index = labels[:, None].expand_as(by_row)
-    maximum = by_row.new_full(shape, _least(scores)).scatter_reduce_(0, index, by_row, "amax")
-    spare = torch.index_select(maximum, 0, labels, out=spare)
-    exponentials = _exp_(torch.sub(by_row, spare, out=spare))
-    total = by_row.new_zeros(shape).index_add_(0, labels, exponentials)
-    return ClassSums(maximum.mT, total.mT, lowest_scores(scores))
+
+    maximum: Tensor | None
+    """(C, B) ``max_{i: y_i=c} z_bi``; the lowest finite number where no object of the class has been read, so that a
+    difference of two maxima is never NaN. None, for 0, where scores are bounded."""
+    total: Tensor
+    """(C, B) ``sum_{i: y_i=c} base ** (z_bi - maximum_cb)``; 0 where no object of the class has been read."""
+    lowest: Tensor
+    """(B,) ``min_i z_bi`` over the objects read; plus infinity where there is none."""
+
+    def __init__(self, num_classes: int, *, like: Tensor, base: float = math.e, bounded: bool = False) -> None:
+        shape = (num_classes, len(like))
+        self.base = base
+        self.maximum = None if bounded else like.new_full(shape, _least(like))
+        self.total = like.new_zeros(shape)
+        self.lowest = like.new_full(shape[1:], torch.inf)
+
+    def add(self, scores: Tensor, labels: Tensor, *, spare: Tensor | None = None) -> None:
+        """Read one more part of the support.
+
+        Args:
+            scores: (B, m) scores of the part.
+            labels: (m,) class ids of the part, int64, from 0 to C - 1.
+            spare: (m, B) memory to work in, and leave to overwrite the scores; None takes as much anew.
+        """
+        torch.minimum(self.lowest, lowest_scores(scores), out=self.lowest)
+        by_row = scores.mT  # (m, B)
+        classes, place = _span(labels, len(self.total))
+        index = place[:, None].expand_as(by_row)
+        total = self.total[classes]
+        if self.maximum is None:
+            exponentials = _power_(self.base, by_row.clone() if spare is None else by_row)
+        else:
+            maximum = self.maximum[classes]
+            before = maximum.clone()
+            maximum.scatter_reduce_(0, index, by_row, "amax")
+            total.mul_(_power_(self.base, before.sub_(maximum)))
+            spare = torch.index_select(maximum, 0, place, out=spare)
+            exponentials = _power_(self.base, torch.sub(by_row, spare, out=spare))
+        total.scatter_add_(0, index, exponentials)
+
+    def class_scores(self) -> Tensor:
+        """(B, C) ``log sum_{i: y_i=c} base ** z_bi`` to the base; minus infinity for a class with no object."""
+        logs = self.total.log2() if self.base == 2 else self.total.log()
+        return (logs if self.maximum is None else logs.add_(self.maximum)).mT
 
 
-def merge_class_sums(first: ClassSums, second: ClassSums) -> ClassSums:
-    """The sums of two disjoint parts of a support taken together; associative and commutative up to rounding.
+SAFE_SCORE = 64.0
+"""Nats: the exponential of a score of this size, either way, is far from the limits of float32, and so is the sum of
+as many as there can be."""
 
-    ``maximum = max(m1, m2)``, ``total = t1 exp(m1 - maximum) + t2 exp(m2 - maximum)``, ``lowest = min(l1, l2)``.
+
+def are_bounded(bound: float | None) -> bool:
+    """Whether exponentials of scores up to ``bound`` in size may be summed as they are, without taking a maximum.
+
+    Args:
+        bound: nats; None for scores of any size.
     """
-    maximum = torch.maximum(first.maximum, second.maximum)
-    total = _exp_(first.maximum - maximum).mul_(first.total)
-    total.add_(_exp_(second.maximum - maximum).mul_(second.total))
-    return ClassSums(maximum, total, torch.minimum(first.lowest, second.lowest))
-
-
-def read_of_sums(sums: ClassSums) -> ClassRead:
-    """Class scores ``log sum_{i: y_i=c} exp(z_bi)`` from running sums; minus infinity for a class with no object."""
-    return ClassRead(sums.maximum + sums.total.log(), sums.lowest)
+    return bound is not None and bound <= SAFE_SCORE
 
 
 def read_cells(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
@@ -110,10 +133,10 @@ def read_cells(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
     maximum = scores.new_full(shape, _least(scores)).scatter_reduce(1, labels, scores, "amax")
     exponentials = (scores - maximum.gather(1, labels)).exp()
     total = scores.new_zeros(shape).scatter_add(1, labels, exponentials)
-    return read_of_sums(ClassSums(maximum, total, lowest_scores(scores)))
+    return ClassRead(maximum + total.log(), lowest_scores(scores))
 
 
-def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+def class_scores(scores: Tensor, labels: Tensor, num_classes: int, *, bounded: bool = False) -> Tensor:
     """Log-sum-exp of the scores of every class: ``s_bc = log sum_{i: y_i=c} exp(z_bi)``.
 
     Class scores are to the read what logits are to a softmax layer: ``log_softmax`` over the classes gives the log of
@@ -121,8 +144,9 @@ def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 
     Args:
         scores: (B, M) scores; minus infinity for objects not to be read.
-        labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1.
+        labels: (M,) class ids of the support objects, int64, from 0 to ``num_classes`` - 1; sorted is fastest.
         num_classes: C.
+        bounded: whether `are_bounded` holds of the scores.
 
     Returns:
         (B, C) class scores, differentiable in ``scores``; minus infinity for a class with no object to read.
@@ -130,66 +154,99 @@ def class_scores(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     >>> class_scores(torch.tensor([[0.0, 0.0, 1000.0]]), torch.tensor([0, 0, 2]), num_classes=3)
     tensor([[6.9315e-01,       -inf, 1.0000e+03]])
     """
-    result: Tensor = _ClassScores.apply(scores, labels, num_classes)
-    return result
+    return read(scores, labels, num_classes, bounded=bounded).class_scores
 
 
 def class_scores_gradient(
-    scores: Tensor, labels: Tensor, class_scores: Tensor, gradient: Tensor, *, spare: Tensor | None = None
+    scores: Tensor,
+    labels: Tensor,
+    class_scores: Tensor,
+    gradient: Tensor,
+    *,
+    base: float = math.e,
+    bounded: bool = False,
+    spare: Tensor | None = None,
 ) -> Tensor:
     """Gradient with respect to the scores of a part of the support, given the class scores of the whole (eq. 17).
 
-    ``dL/dz_bi = dL/ds_bc exp(z_bi - s_bc)`` with ``c = y_i``. With the loss of eq. 13 this is the thesis's
-    ``exp(z_i - max) / Z`` less the same taken over the query's own class.
+    ``dL/dz_bi = dL/ds_bc base ** (z_bi - s_bc)`` with ``c = y_i``, z and s to the base. With the loss of eq. 13 this is
+    the thesis's ``exp(z_i - max) / Z`` less the same taken over the query's own class.
 
     Args:
         scores: (B, m) scores of the part.
         labels: (m,) class ids of the part.
-        class_scores: (B, C) class scores over the whole support.
-        gradient: (B, C) gradient of the loss with respect to the class scores.
-        spare: (m, B) memory for the result, and leave to overwrite the scores; None takes twice as much anew.
+        class_scores: (B, C) class scores over the whole support, to the base.
+        gradient: (B, C) gradient of the loss with respect to the class scores in nats.
+        base: of the exponentials, e or 2; see `ClassSums`.
+        bounded: whether `are_bounded` holds of the scores.
+        spare: (m, B) memory to work in, and leave to overwrite the scores; None takes twice as much anew.
 
     Returns:
-        (B, m) gradient of the loss with respect to the scores.
+        (B, m) gradient of the loss with respect to the scores in nats.
     """
+    by_row = scores.mT  # (m, B)
+    classes, place = _span(labels, class_scores.shape[1])
     # A class with no object has minus infinity here, and minus infinity less itself would be NaN.
-    finite = class_scores.mT.clamp(min=_least(scores))  # (C, B)
-    used_up = None if spare is None else scores.mT
-    spare = torch.index_select(finite, 0, labels, out=spare)
-    shares = _exp_(torch.sub(scores.mT, spare, out=spare))  # (m, B), of each object in its class
-    return shares.mul_(torch.index_select(gradient.mT, 0, labels, out=used_up)).mT
+    least = -1.1 * SAFE_SCORE / math.log(base) if bounded else _least(scores)
+    finite = class_scores.mT[classes].clamp(min=least)  # (C', B)
+    gradient = gradient.mT[classes]
+    if bounded:
+        factors = _power_(base, finite.neg_()).mul_(gradient)
+        exponentials = _power_(base, by_row.clone() if spare is None else by_row)
+        return exponentials.mul_(torch.index_select(factors, 0, place, out=spare)).mT
+    used_up = None if spare is None else by_row
+    spare = torch.index_select(finite, 0, place, out=spare)
+    shares = _power_(base, torch.sub(by_row, spare, out=spare))  # (m, B), of each object in its class
+    return shares.mul_(torch.index_select(gradient, 0, place, out=used_up)).mT
 
 
-class _ClassScores(torch.autograd.Function):
+def read(scores: Tensor, labels: Tensor, num_classes: int, *, bounded: bool = False) -> ClassRead:
+    """Read objects that all queries share; see `class_scores` and `lowest_scores`."""
+    return ClassRead(*_Read.apply(scores, labels, num_classes, bounded))
+
+
+class _Read(torch.autograd.Function):
     """Two small formulas in place of autograd's chain, which would hold three more (B, M) matrices."""
 
     @staticmethod
-    def forward(scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-        return read_of_sums(class_sums(scores, labels, num_classes)).class_scores
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
-        scores, labels, _ = inputs
-        ctx.save_for_backward(scores, labels, output)
+    def forward(ctx: Any, scores: Tensor, labels: Tensor, num_classes: int, bounded: bool) -> tuple[Tensor, Tensor]:
+        sums = ClassSums(num_classes, like=scores, bounded=bounded)
+        sums.add(scores, labels)
+        class_scores = sums.class_scores()
+        ctx.bounded = bounded
+        ctx.save_for_backward(scores, labels, class_scores)
+        ctx.mark_non_differentiable(sums.lowest)
+        return class_scores, sums.lowest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        scores, labels, output = ctx.saved_tensors
-        return class_scores_gradient(scores, labels, output, gradient), None, None
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        scores, labels, class_scores = ctx.saved_tensors
+        return class_scores_gradient(scores, labels, class_scores, gradient, bounded=ctx.bounded), None, None, None
 
 
-def read(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
-    """Read objects that all queries share; see `class_scores` and `lowest_scores`."""
-    return ClassRead(class_scores(scores, labels, num_classes), lowest_scores(scores))
+def _span(labels: Tensor, num_classes: int) -> tuple[slice, Tensor]:
+    """The classes from the first to the last of a part, and (m,) the place of each label among them.
+
+    Of a part of a sorted support they are few. A GPU is not waited for to tell which: there, all classes.
+    """
+    if labels.device.type != "cpu" or not len(labels):
+        return slice(0, num_classes), labels
+    first, last = (int(label) for label in labels.aminmax())
+    return slice(first, last + 1), labels - first if first else labels
 
 
 LOG2_E = math.log2(math.e)
 
 
-def _exp_(tensor: Tensor) -> Tensor:
-    """Exponential in place. On a CPU torch's exp2 is nearly three times as fast as its exp, and as exact."""
-    return tensor.mul_(LOG2_E).exp2_() if tensor.device.type == "cpu" else tensor.exp_()
+def _power_(base: float, exponents: Tensor) -> Tensor:
+    """``base ** exponents`` in place, of base e or 2.
+
+    On a CPU torch's exp2 is nearly three times as fast as its exp, and as exact.
+    """
+    if base == 2:
+        return exponents.exp2_()
+    return exponents.mul_(LOG2_E).exp2_() if exponents.device.type == "cpu" else exponents.exp_()
 
 
 def _least(tensor: Tensor) -> float:

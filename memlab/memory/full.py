@@ -24,7 +24,8 @@ class FullMemory(Memory):
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the support; see `Memory.read`."""
         scores = ScoredSupport(encoder, self.similarity, support, exclude).scores(query, slice(None))
-        return functional.read(scores, support.labels, support.num_classes)
+        bounded = functional.are_bounded(self.similarity.bound)
+        return functional.read(scores, support.labels, support.num_classes, bounded=bounded)
 
     def shrink(self) -> None:
         """See `Memory.shrink`."""

@@ -40,6 +40,11 @@ class Similarity(nn.Module):
         """The scale in use: a tensor with gradient if it is learned."""
         return self.fixed_scale if self.log_scale is None else self.log_scale.exp()
 
+    @property
+    def bound(self) -> float | None:
+        """Largest size of a score in nats; None if there is no such limit, or a GPU would have to be waited for."""
+        return None
+
     def rescaled(self, scores: Tensor) -> Tensor:
         """Scores as they are, with the gradient of the scale alone: ``z = scale s`` with a constant s.
 
@@ -51,8 +56,12 @@ class Similarity(nn.Module):
         moved = scores.masked_fill(~finite, 0) * (self.log_scale - self.log_scale.detach()).exp()
         return torch.where(finite, moved, scores)
 
-    def centre(self, query: Tensor) -> Tensor | None:
-        """(D,) what to subtract from queries and keys alike, the same in all chunks of a read; None for nothing."""
+    def centre(self, embeddings: Tensor) -> Tensor | None:
+        """(D,) what to subtract from queries and keys alike, the same in all chunks of a read; None for nothing.
+
+        Args:
+            embeddings: (m, D) queries or keys that are to be near it.
+        """
         return None
 
     def query_terms(self, query: Tensor, centre: Tensor | None) -> Tensor:
@@ -115,6 +124,13 @@ class Dot(Similarity):
 class Cosine(Similarity):
     """``scale u . m / (|u| |m|)``, from -scale to scale; a vector of length 0 has score 0."""
 
+    @property
+    def bound(self) -> float | None:
+        """See `Similarity.bound`."""
+        if self.log_scale is None:
+            return self.fixed_scale
+        return self.log_scale.detach().exp().item() if self.log_scale.device.type == "cpu" else None
+
     def search_vectors(self, embeddings: Tensor) -> Tensor:
         """See `Similarity.search_vectors`."""
         return F.normalize(_wide(embeddings), dim=-1)
@@ -129,15 +145,16 @@ class Cosine(Similarity):
 class Euclidean(Similarity):
     """``-scale |u - m|^2``, the score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
 
-    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``, of u and m less the mean of the queries. That changes no
-    distance, but in float32 the squares of embeddings far from 0 would leave nothing of the distances between them.
+    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``, of u and m less the mean of the queries, or of the keys if
+    they are at hand. That changes no distance, but in float32 the squares of embeddings far from 0 would leave nothing
+    of the distances between them.
     """
 
     metric = "L2"
 
-    def centre(self, query: Tensor) -> Tensor:
-        """The mean of the queries, without gradient; see `Similarity.centre`."""
-        return _wide(query.detach()).mean(0)
+    def centre(self, embeddings: Tensor) -> Tensor:
+        """Their mean, without gradient; see `Similarity.centre`."""
+        return _wide(embeddings.detach()).mean(0)
 
     def _of_queries(self, query: Tensor) -> Tensor:
         return torch.cat([2 * query, -query.square().sum(-1, keepdim=True), -torch.ones_like(query[:, :1])], dim=-1)

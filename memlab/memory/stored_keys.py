@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from memlab.data.parts import parts
 from memlab.data.support import Support
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, are_bounded
 from memlab.memory.similarity import Similarity
 from memlab.memory.tiles import Tiles, read_tiles
 
-SCORES_AT_A_TIME = {"cpu": 2**20, "cuda": 2**24}
-"""Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache, on a GPU it is large enough to be worth a
-launch."""
+SCORES_AT_A_TIME = {"cpu": 2**19, "cuda": 2**24}
+"""Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache of a core, on a GPU it is large enough to be
+worth a launch."""
 
 
 @torch.no_grad()
@@ -51,12 +51,12 @@ def in_evaluation(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-@dataclass
+@dataclass(frozen=True)
 class StoredKeys:
     """The keys of N support objects with their labels and ids.
 
     Args:
-        keys: (N, D) encoded objects.
+        keys: (N, D) encoded objects; sorted by class they are read fastest.
         labels: (N,) class ids.
         ids: (N,) which object each key is.
         num_classes: C.
@@ -91,17 +91,16 @@ class StoredKeys:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
-        centre = self.similarity.centre(query)
+        query_terms, key_terms = self._terms(query)
         tiles = Tiles(
             parts=self.tiles(len(query)),
-            key_terms=partial(self.similarity.key_terms, centre=centre),
             labels=self.labels,
             num_classes=self.num_classes,
             ids=self.ids,
             exclude=exclude,
+            bounded=self._are_bounded(query_terms, key_terms),
         )
-        wide = query.to(torch.promote_types(query.dtype, self.keys.dtype))
-        return read_tiles(self.similarity.query_terms(wide, centre), self.keys, tiles)
+        return read_tiles(query_terms, key_terms, tiles)
 
     def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
         """(B, K) scores of some keys for each query.
@@ -110,13 +109,50 @@ class StoredKeys:
             query: (B, D) encoded queries.
             places: (B, K) places of keys; -1, for none, has minus infinity.
         """
-        centre = self.similarity.centre(query)
-        terms = self.similarity.query_terms(query, centre)
-        key_terms = self.similarity.key_terms(self.keys[places.clamp(min=0).flatten()], centre)
-        scores = (terms[:, None] * key_terms.view(*places.shape, -1)).sum(-1)
+        query_terms, key_terms = self._terms(query)
+        of_places = key_terms[places.clamp(min=0).flatten()].view(*places.shape, -1)
+        scores = (query_terms[:, None] * of_places).sum(-1)
         return scores.masked_fill(places < 0, -torch.inf)
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""
-        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**20) // max(queries, 1), 128)
+        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**19) // max(queries, 1), 128)
         return parts(len(self), size)
+
+    def _terms(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, D') and (N, D') what is multiplied to score the keys, in the wider type; see `Similarity`."""
+        query_terms = self.similarity.query_terms(query, self._centre)
+        key_terms = self.similarity.key_terms(self.keys, self._centre) if self._are_trained else self._fixed_terms
+        wide = torch.promote_types(query_terms.dtype, key_terms.dtype)
+        return query_terms.to(wide), key_terms.to(wide)
+
+    def _are_bounded(self, query_terms: Tensor, key_terms: Tensor) -> bool:
+        """See `memlab.functional.are_bounded`: as the similarity tells, or as ``|a . b| <= |a| |b|`` tells."""
+        if are_bounded(self.similarity.bound):
+            return True
+        if key_terms.device.type != "cpu":  # a GPU is not waited for
+            return False
+        return are_bounded(_longest(query_terms) * (_longest(key_terms) if self._are_trained else self._longest_fixed))
+
+    @property
+    def _are_trained(self) -> bool:
+        return torch.is_grad_enabled() and self.keys.requires_grad
+
+    @cached_property
+    def _centre(self) -> Tensor | None:
+        return self.similarity.centre(self.keys)
+
+    @cached_property
+    @torch.no_grad()
+    def _fixed_terms(self) -> Tensor:
+        """(N, D') key terms without gradient, made once for all queries."""
+        return self.similarity.key_terms(self.keys, self._centre)
+
+    @cached_property
+    def _longest_fixed(self) -> float:
+        return _longest(self._fixed_terms)
+
+
+def _longest(vectors: Tensor) -> float:
+    """Length of the longest of (n, D') vectors."""
+    return float(vectors.detach().norm(dim=1).amax()) if len(vectors) else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,89 +18,81 @@ class Tiles:
 
     Args:
         parts: disjoint slices that make up the keys.
-        key_terms: (m, D') from (m, D) keys; see `memlab.memory.similarity.Similarity`.
         labels: (M,) class ids of the keys.
         num_classes: C.
         ids: (M,) which object each key is.
         exclude: (B,) id of the object that each query must not read, or None to read all.
+        bounded: whether `memlab.functional.are_bounded` holds of the scores.
     """
 
     parts: Sequence[slice]
-    key_terms: Callable[[Tensor], Tensor]
     labels: Tensor
     num_classes: int
     ids: Tensor
     exclude: Tensor | None
+    bounded: bool
 
-    def scored(self, query_terms: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
-        """Of each tile its place, (m, D') key terms, (B, m) scores, and (m, B) memory to work in.
+    def scored(self, query_terms: Tensor, key_terms: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Of each tile its place, (B, m) scores in bits, and (m, B) memory to work in.
 
+        In bits, because powers of 2 cost one pass over the scores less than powers of e.
         All tiles use the same memory. Taken anew for each it is given back to the system and faulted in again, which
         would take longer than all else.
         """
-        columns = query_terms.mT.contiguous()
+        columns = (query_terms * functional.LOG2_E).mT.contiguous()
         longest = max(part.stop - part.start for part in self.parts)
         room = columns.new_empty(2, longest, columns.shape[1])
         for part in self.parts:
-            terms = self.key_terms(keys[part]).to(columns.dtype)
+            terms = key_terms[part]
             scores, spare = room[:, : len(terms)]
             torch.mm(terms, columns, out=scores)
             if self.exclude is not None:
                 scores.masked_fill_(self.ids[part][:, None] == self.exclude, -torch.inf)
-            yield part, terms, scores.mT, spare
+            yield part, scores.mT, spare
 
 
-def read_tiles(query_terms: Tensor, keys: Tensor, tiles: Tiles) -> functional.ClassRead:
-    """Read keys that are at hand, tile by tile; differentiable in query terms and keys.
+def read_tiles(query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> functional.ClassRead:
+    """Read keys that are at hand, tile by tile; differentiable in the terms of queries and keys.
 
     Args:
-        query_terms: (B, D') what key terms are multiplied with, of a type at least as wide.
-        keys: (M, D) encoded support objects.
+        query_terms: (B, D') what key terms are multiplied with; see `memlab.memory.similarity.Similarity`.
+        key_terms: (M, D') of the same type.
         tiles: all else about the keys.
 
     Returns:
         what the queries have read; see `memlab.functional.ClassRead`.
     """
-    return functional.ClassRead(*_ReadTiles.apply(query_terms, keys, tiles))
+    return functional.ClassRead(*_ReadTiles.apply(query_terms, key_terms, tiles))
 
 
 class _ReadTiles(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query_terms: Tensor, keys: Tensor, tiles: Tiles) -> functional.ClassRead:
-        sums: functional.ClassSums | None = None
-        for part, _, scores, spare in tiles.scored(query_terms, keys):
-            tile = functional.class_sums(scores, tiles.labels[part], tiles.num_classes, spare=spare)
-            sums = tile if sums is None else functional.merge_class_sums(sums, tile)
-        assert sums is not None, "a memory has at least one object"
-        read = functional.read_of_sums(sums)
+    def forward(ctx: Any, query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> tuple[Tensor, Tensor]:
+        sums = functional.ClassSums(tiles.num_classes, like=query_terms, base=2, bounded=tiles.bounded)
+        for part, scores, spare in tiles.scored(query_terms, key_terms):
+            sums.add(scores, tiles.labels[part], spare=spare)
+        in_bits = sums.class_scores()
         ctx.tiles = tiles
-        ctx.save_for_backward(read.class_scores, query_terms, keys)
-        ctx.mark_non_differentiable(read.lowest)
-        return read
+        ctx.save_for_backward(in_bits, query_terms, key_terms)
+        lowest = sums.lowest / functional.LOG2_E
+        ctx.mark_non_differentiable(lowest)
+        return in_bits / functional.LOG2_E, lowest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        class_scores, query_terms, keys = ctx.saved_tensors
+        in_bits, query_terms, key_terms = ctx.saved_tensors
+        gradient = gradient.mT.contiguous().mT  # support-major, as scores are
         tiles: Tiles = ctx.tiles
         of_query = torch.zeros_like(query_terms)
-        of_keys = torch.empty_like(keys) if ctx.needs_input_grad[1] else None
+        of_keys = torch.empty_like(key_terms) if ctx.needs_input_grad[1] else None
         with torch.autocast(query_terms.device.type, enabled=False):
-            for part, terms, scores, spare in tiles.scored(query_terms, keys):
+            for part, scores, spare in tiles.scored(query_terms, key_terms):
                 labels = tiles.labels[part]
-                of_scores = functional.class_scores_gradient(scores, labels, class_scores, gradient, spare=spare)
-                of_query.addmm_(of_scores, terms)
+                of_scores = functional.class_scores_gradient(
+                    scores, labels, in_bits, gradient, base=2, bounded=tiles.bounded, spare=spare
+                )
+                of_query.addmm_(of_scores, key_terms[part])
                 if of_keys is not None:
-                    of_keys[part] = _through(tiles.key_terms, keys[part], of_scores.mT @ query_terms)
+                    torch.mm(of_scores.mT, query_terms, out=of_keys[part])
         return of_query, of_keys, None
-
-
-def _through(function: Callable[[Tensor], Tensor], point: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of a function's argument from that of its result."""
-    with torch.enable_grad():
-        argument = point.detach().requires_grad_()
-        result = function(argument)
-    if result is argument:
-        return gradient
-    (found,) = torch.autograd.grad(result, argument, gradient.to(result.dtype))
-    return found

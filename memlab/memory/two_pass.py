@@ -41,8 +41,8 @@ class _ReadInTwoPasses(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, scored: ScoredSupport, parts: Sequence[slice], kept: int, query: Tensor, *parameters: Tensor
-    ) -> functional.ClassRead:
-        ctx.scored, ctx.parts = scored, parts
+    ) -> tuple[Tensor, Tensor]:
+        ctx.scored, ctx.parts, ctx.bounded = scored, parts, functional.are_bounded(scored.similarity.bound)
         ctx.random_state = RandomState(query.device)
         ctx.autocast = AutocastState(query.device)
         first_kept = len(parts) - kept
@@ -56,23 +56,27 @@ class _ReadInTwoPasses(torch.autograd.Function):
                 scores = scored.scores(reader, part)
             if keep:
                 ctx.kept.append((part, reader, scores))
-            of_part = functional.class_sums(scores.detach(), labels[part], num_classes)
+            if sums is None:
+                sums = functional.ClassSums(num_classes, like=scores.detach(), bounded=ctx.bounded)
+            sums.add(scores.detach(), labels[part])
             del scores
-            sums = of_part if sums is None else functional.merge_class_sums(sums, of_part)
         assert sums is not None, "a support has at least one object"
-        read = functional.read_of_sums(sums)
-        ctx.save_for_backward(read.class_scores, query, *parameters)
-        ctx.mark_non_differentiable(read.lowest)
-        return read
+        class_scores = sums.class_scores()
+        ctx.save_for_backward(class_scores, query, *parameters)
+        ctx.mark_non_differentiable(sums.lowest)
+        return class_scores, sums.lowest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         class_scores, query, *parameters = ctx.saved_tensors
+        gradient = gradient.mT.contiguous().mT  # support-major, as scores are
         labels = ctx.scored.support.labels
         totals: list[Tensor | None] = [None] * (1 + len(parameters))
         for part, reader, scores in _ReadInTwoPasses.graphs(ctx, query):
-            of_scores = functional.class_scores_gradient(scores.detach(), labels[part], class_scores, gradient)
+            of_scores = functional.class_scores_gradient(
+                scores.detach(), labels[part], class_scores, gradient, bounded=ctx.bounded
+            )
             found = torch.autograd.grad(scores, [reader, *parameters], of_scores, allow_unused=True)
             totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
             del reader, scores, of_scores, found

@@ -80,6 +80,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             batch_size = _batch_size(self.store.input_shape, train_size=len(self.train_rows))
         batch_size = check_whole_number("batch_size", batch_size, or_else="auto")
         train_labels = self.store.labels[self.train_rows]
+        self._train_rows_by_class = self.train_rows[train_labels.argsort(stable=True)]
         if len(train_labels) <= batch_size and not support.is_whole:
             raise ValueError(
                 f"batch_size={batch_size}: must be below {len(train_labels)}, the size of the training set, so that"
@@ -133,8 +134,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
 
     def whole_support(self) -> Support:
-        """The whole training set, as it is, for evaluation."""
-        return self.plain_support(self.train_rows)
+        """The whole training set, as it is and sorted by class, for evaluation."""
+        return self.plain_support(self._train_rows_by_class)
 
     def plain_support(self, rows: Tensor) -> Support:
         """The objects at some rows of the store, as they are."""
@@ -157,7 +158,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     @cached_property
     def _whole_training_support(self) -> Support:
         """One object for all steps, by which a memory knows that it has stored this support."""
-        return self._augmented(self.train_rows)
+        return self._augmented(self._train_rows_by_class)
 
     def _near_inputs(self, rows: Tensor) -> Tensor:
         return to_device(rows, self.store.inputs_device)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from memlab import functional
+from memlab.functional import definition
 from tests.conftest import loop_class_scores
 
 C = 4
@@ -44,9 +45,25 @@ class TestClassScores:
         found = functional.class_log_mass(functional.class_scores(scores, torch.tensor([0, 1, 1]), 2))
         torch.testing.assert_close(found, torch.tensor([[0.0, -2000.0 + 0.6931472]]))
 
-    def test_gradcheck(self) -> None:
+    @pytest.mark.parametrize(("scale", "bounded"), [(functional.SAFE_SCORE, True), (100.0, False)])
+    def test_mass_of_ten_thousand_classes_is_exact_however_far_they_lie(self, scale: float, bounded: bool) -> None:
+        """Scores from -scale to scale; in float32 within 1e-5 nats of float64, and a second time the same bits."""
+        classes = 10_000
+        scores = scale * torch.linspace(-1, 1, 2 * classes)[torch.randperm(2 * classes)].view(2, classes)
+        scores = torch.cat([scores, scores - 0.5], dim=1).clamp(min=-scale)
+        labels = torch.arange(classes).repeat(2)
+        exact = definition.class_read(scores.double(), labels % 100, 100).class_scores
+        found = functional.class_scores(scores, labels % 100, 100, bounded=bounded)
+        assert (functional.class_log_mass(found.double()) - exact.log_softmax(1)).abs().max() < 1e-5
+        pairs = scores.double().view(2, 2, classes).logsumexp(1)
+        found = functional.class_scores(scores, labels, classes, bounded=bounded)
+        assert (functional.class_log_mass(found.double()) - pairs.log_softmax(1)).abs().max() < 1e-5
+        assert torch.equal(functional.class_scores(scores, labels, classes, bounded=bounded), found)
+
+    @pytest.mark.parametrize("bounded", [False, True])
+    def test_gradcheck(self, bounded: bool) -> None:
         scores = random_scores().requires_grad_()
-        assert torch.autograd.gradcheck(lambda z: functional.class_scores(z, LABELS, C)[:, :3], scores)
+        assert torch.autograd.gradcheck(lambda z: functional.class_scores(z, LABELS, C, bounded=bounded)[:, :3], scores)
 
     def test_gradient_of_a_row_that_is_left_out_is_zero_also_if_its_class_has_no_other(self) -> None:
         scores = random_scores()
@@ -79,24 +96,45 @@ class TestClassScoresOfCells:
         torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-13, atol=1e-13)
 
 
-class TestMerge:
+class TestParts:
     @pytest.mark.parametrize("cut", [1, 3, 6])
-    @pytest.mark.parametrize("scale", [1.0, 1e3])
-    def test_two_parts_merged_are_the_whole(self, cut: int, scale: float) -> None:
+    @pytest.mark.parametrize("base", [2.0, math.e])
+    @pytest.mark.parametrize(("scale", "bounded"), [(1.0, False), (1.0, True), (30.0, False), (1e3, False)])
+    def test_two_parts_read_one_after_the_other_are_the_whole(
+        self, cut: int, base: float, scale: float, bounded: bool
+    ) -> None:
         scores = random_scores(scale=scale)
-        parts = [functional.class_sums(scores[:, p], LABELS[p], C) for p in (slice(0, cut), slice(cut, None))]
-        for first, second in (parts, reversed(parts)):
-            merged = functional.read_of_sums(functional.merge_class_sums(first, second))
-            torch.testing.assert_close(merged.class_scores, oracle(scores), rtol=1e-13, atol=1e-13)
-            assert torch.equal(merged.lowest, scores.min(dim=1).values)
+        to_base = scores / math.log(base)
+        parts = [slice(0, cut), slice(cut, None)]
+        for order in (parts, reversed(parts)):
+            sums = functional.ClassSums(C, like=to_base, base=base, bounded=bounded)
+            for part in order:
+                sums.add(to_base[:, part], LABELS[part])
+            found = sums.class_scores() * math.log(base)
+            torch.testing.assert_close(found, oracle(scores), rtol=1e-13, atol=1e-13)
+            assert torch.equal(sums.lowest, to_base.min(dim=1).values)
 
-    def test_part_gradients_put_together_are_the_gradient_of_the_whole(self) -> None:
+    @pytest.mark.parametrize("base", [2.0, math.e])
+    @pytest.mark.parametrize("bounded", [False, True])
+    @pytest.mark.parametrize("in_place", [False, True])
+    def test_part_gradients_put_together_are_the_gradient_of_the_whole(
+        self, base: float, bounded: bool, in_place: bool
+    ) -> None:
         scores = random_scores().requires_grad_()
         class_scores = functional.class_scores(scores, LABELS, C)
         upstream = torch.randn_like(class_scores)
         (whole,) = torch.autograd.grad(class_scores[:, :3], scores, upstream[:, :3])
+        to_base = [each.detach() / math.log(base) for each in (scores, class_scores)]
         parts = [
-            functional.class_scores_gradient(scores.detach()[:, p], LABELS[p], class_scores.detach(), upstream)
+            functional.class_scores_gradient(
+                to_base[0][:, p].clone(),
+                LABELS[p],
+                to_base[1],
+                upstream,
+                base=base,
+                bounded=bounded,
+                spare=torch.empty(len(LABELS[p]), 3, dtype=scores.dtype) if in_place else None,
+            )
             for p in (slice(0, 4), slice(4, None))
         ]
         torch.testing.assert_close(torch.cat(parts, dim=1), whole)

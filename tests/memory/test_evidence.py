@@ -44,12 +44,14 @@ def test_reading_in_tiles_is_reading_at_once(stored: StoredKeys, exclude: torch.
     torch.testing.assert_close(stored.class_scores(queries(), exclude), expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [5.0, 100.0], ids=["bounded", "not bounded"])
 @pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
 def test_gradient_of_queries_keys_and_scale_is_that_of_reading_at_once(
-    stored: StoredKeys, exclude: torch.Tensor | None
+    stored: StoredKeys, exclude: torch.Tensor | None, scale: float
 ) -> None:
-    stored.similarity = Cosine(scale=5.0, learn_scale=True).double()
-    query, stored.keys = queries().requires_grad_(), stored.keys.clone().requires_grad_()
+    similarity = Cosine(scale=scale, learn_scale=True).double()
+    query, keys = queries().requires_grad_(), stored.keys.clone().requires_grad_()
+    stored = replace(stored, keys=keys, similarity=similarity)
     scores = stored.similarity(query, stored.keys)
     if exclude is not None:
         scores = functional.exclude_rows(scores, stored.ids, exclude)
@@ -86,6 +88,17 @@ def test_autocast_does_not_touch_the_read() -> None:
 def test_tiles_cover_the_keys_once(queries: int) -> None:
     stored = StoredKeys(torch.randn(100_000, 2), torch.zeros(100_000), torch.arange(100_000), 1, Dot())
     assert torch.equal(torch.cat([stored.ids[tile] for tile in stored.tiles(queries)]), stored.ids)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 100.0])
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=64.0), Cosine(scale=100.0), Euclidean()])
+def test_scores_of_any_size_are_read_as_exactly_whether_bounded_or_not(similarity: Similarity, size: float) -> None:
+    """To the rounding of the largest products, also where a class is hundreds of nats away from the best."""
+    keys, query = size * torch.randn(N, 4), size * torch.randn(5, 4)
+    found = StoredKeys(keys, (torch.arange(N) % C).sort().values, torch.arange(N), C, similarity).class_scores(query)
+    scores = similarity(query.double(), keys.double())
+    expected = functional.class_scores(scores, (torch.arange(N) % C).sort().values, C)
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=2e-6 * scores.abs().max().item())
 
 
 def test_reading_stored_keys_is_reading_the_support() -> None:
