@@ -18,7 +18,7 @@ from memlab.functional.class_read import (
     read,
     read_cells,
 )
-from memlab.functional.loss import ABSENT_MASS, absent_class, answers, class_log_mass, nll
+from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, within_top
 from memlab.functional.scores import dot_scores, exclude_rows
 
@@ -28,7 +28,7 @@ __all__ = [
     "SAFE_SCORE",
     "ClassRead",
     "ClassSums",
-    "absent_class",
+    "OwnRead",
     "answers",
     "are_bounded",
     "balanced_accuracy",
@@ -41,6 +41,8 @@ __all__ = [
     "lowest_scores",
     "macro_f1",
     "nll",
+    "own_nll",
+    "own_read",
     "read",
     "read_cells",
     "within_top",

@@ -84,14 +84,14 @@ class ClassSums:
         index = place[:, None].expand_as(by_row)
         total = self.total[classes]
         if self.maximum is None:
-            exponentials = _power_(self.base, by_row.clone() if spare is None else by_row)
+            exponentials = power_(self.base, by_row.clone() if spare is None else by_row)
         else:
             maximum = self.maximum[classes]
             before = maximum.clone()
             maximum.scatter_reduce_(0, index, by_row, "amax")
-            total.mul_(_power_(self.base, before.sub_(maximum)))
+            total.mul_(power_(self.base, before.sub_(maximum)))
             spare = torch.index_select(maximum, 0, place, out=spare)
-            exponentials = _power_(self.base, torch.sub(by_row, spare, out=spare))
+            exponentials = power_(self.base, torch.sub(by_row, spare, out=spare))
         total.scatter_add_(0, index, exponentials)
 
     def class_scores(self) -> Tensor:
@@ -191,12 +191,12 @@ def class_scores_gradient(
     finite = class_scores.mT[classes].clamp(min=least)  # (C', B)
     gradient = gradient.mT[classes]
     if bounded:
-        factors = _power_(base, finite.neg_()).mul_(gradient)
-        exponentials = _power_(base, by_row.clone() if spare is None else by_row)
+        factors = power_(base, finite.neg_()).mul_(gradient)
+        exponentials = power_(base, by_row.clone() if spare is None else by_row)
         return exponentials.mul_(torch.index_select(factors, 0, place, out=spare)).mT
     used_up = None if spare is None else by_row
     spare = torch.index_select(finite, 0, place, out=spare)
-    shares = _power_(base, torch.sub(by_row, spare, out=spare))  # (m, B), of each object in its class
+    shares = power_(base, torch.sub(by_row, spare, out=spare))  # (m, B), of each object in its class
     return shares.mul_(torch.index_select(gradient, 0, place, out=used_up)).mT
 
 
@@ -239,7 +239,7 @@ def _span(labels: Tensor, num_classes: int) -> tuple[slice, Tensor]:
 LOG2_E = math.log2(math.e)
 
 
-def _power_(base: float, exponents: Tensor) -> Tensor:
+def power_(base: float, exponents: Tensor) -> Tensor:
     """``base ** exponents`` in place, of base e or 2.
 
     On a CPU torch's exp2 is nearly three times as fast as its exp, and as exact.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from memlab.functional.class_read import power_
 
 
 def class_log_mass(class_scores: Tensor) -> Tensor:
@@ -77,22 +79,79 @@ def nll(class_scores: Tensor, targets: Tensor, lowest: Tensor | None = None) -> 
     >>> nll(*absent, lowest=torch.tensor([5.0])), nll(*absent, lowest=torch.tensor([-5.0]))
     (tensor([6.9078]), tensor([10.6932]))
     """
-    own = F.one_hot(targets, class_scores.shape[-1]).bool()
-    known = class_scores.masked_fill(_read_nothing(class_scores), 0)
-    stand_in = known.detach().logsumexp(-1) + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
-    if lowest is not None:
-        stand_in = torch.minimum(stand_in, lowest)
-    filled = torch.where(own & known.isneginf(), stand_in[:, None], known)
-    return F.cross_entropy(filled, targets, reduction="none")
+    num_classes = class_scores.shape[-1]
+    return own_nll(own_read(class_scores, targets, lowest), num_classes=num_classes)
 
 
-def absent_class(class_scores: Tensor, targets: Tensor) -> Tensor:
-    """(B,) true where the support had no object of the query's class.
+class OwnRead(NamedTuple):
+    """What queries have read of their own class and of all: all that the loss and the figures of training need."""
 
-    >>> absent_class(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]), torch.tensor([0, 1]))
-    tensor([False,  True])
+    log_mass: Tensor
+    """(B,) log of the mass of the true class; minus infinity where nothing read is of it."""
+    total: Tensor
+    """(B,) ``log sum_i exp(z_bi)``; minus infinity for a query that has read nothing."""
+    right: Tensor
+    """(B,) whether the true class was read and is the answer."""
+    lowest: Tensor | None
+    """(B,) see `nll`."""
+
+
+def own_read(class_scores: Tensor, targets: Tensor, lowest: Tensor | None = None) -> OwnRead:
+    """Reduce class scores to what concerns the true class.
+
+    Args:
+        class_scores: (B, C) class scores.
+        targets: (B,) true class ids, int64; -1 for a class that is not among the C.
+        lowest: (B,) see `nll`.
+
+    >>> own_read(torch.tensor([[0.0, 1.0, -torch.inf]] * 2), torch.tensor([1, 2]))[:3]
+    (tensor([-0.3133,    -inf]), tensor([1.3133, 1.3133]), tensor([ True, False]))
     """
-    return class_scores.gather(-1, targets[:, None]).squeeze(-1).isneginf()
+    log_mass, total, right = _OwnRead.apply(class_scores, targets)
+    return OwnRead(log_mass, total, right, lowest)
+
+
+def own_nll(read: OwnRead, *, num_classes: int) -> Tensor:
+    """(B,) losses of `nll`, from what was read of the true class.
+
+    Args:
+        read: what was read.
+        num_classes: C.
+    """
+    nothing = read.total.isneginf()
+    total = read.total.masked_fill(nothing, 0)
+    stand_in = total.detach() + math.log(ABSENT_MASS / (1 - ABSENT_MASS))
+    if read.lowest is not None:
+        stand_in = torch.minimum(stand_in, read.lowest)
+    of_stand_in = torch.logaddexp(total - stand_in, torch.zeros_like(total))
+    losses = torch.where(read.log_mass.isneginf(), of_stand_in, -read.log_mass)
+    return losses.masked_fill(nothing, math.log(num_classes))
+
+
+class _OwnRead(torch.autograd.Function):
+    """A few passes over the (B, C) class scores, where there may be more classes than objects were read."""
+
+    @staticmethod
+    def forward(ctx: Any, class_scores: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        best, answers = class_scores.max(-1)
+        finite = best.clamp(min=torch.finfo(best.dtype).min)
+        masses = power_(math.e, class_scores - finite[:, None])
+        sums = masses.sum(-1)
+        near = targets.clamp(min=0)[:, None]
+        own = class_scores.gather(-1, near).squeeze(-1).masked_fill(targets < 0, -torch.inf)
+        log_mass = (own - finite - sums.log()).masked_fill(own.isneginf(), -torch.inf)
+        right = (answers == targets) & own.isfinite()
+        ctx.mark_non_differentiable(right)
+        ctx.save_for_backward(masses, sums, near)
+        return log_mass, finite + sums.log(), right
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_log_mass: Tensor, of_total: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        masses, sums, near = ctx.saved_tensors
+        of_share = ((of_total - of_log_mass) / sums).masked_fill(sums == 0, 0)
+        gradient = masses * of_share[:, None]
+        return gradient.scatter_add_(-1, near, of_log_mass[:, None]), None
 
 
 def _read_nothing(class_scores: Tensor) -> Tensor:

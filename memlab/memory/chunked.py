@@ -12,14 +12,15 @@ from memlab.checks import check_number, check_whole_number
 from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import free_memory, seconds
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, OwnRead
+from memlab.index import Places
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
-from memlab.memory.two_pass import read_in_two_passes
+from memlab.memory.two_pass import Classes, read_in_two_passes
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,21 @@ class ChunkedMemory(Memory):
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the support; see `Memory.read`."""
+        return self._read(encoder, query, support, Classes.of(support), exclude)
+
+    def read_own(
+        self, encoder: nn.Module, query: Tensor, support: Support, targets: Tensor, exclude: Tensor | None = None
+    ) -> OwnRead:
+        """Read the support for the loss alone; of more classes than objects, those that have any. See `Memory.read`."""
+        if support.num_classes <= len(support) or support.labels.device.type != "cpu":  # a GPU is not waited for
+            return super().read_own(encoder, query, support, targets, exclude)
+        present, labels = support.labels.unique(return_inverse=True)
+        read = self._read(encoder, query, support, Classes(labels, len(present)), exclude)
+        return self._own(read, Places(present).of(targets))
+
+    def _read(
+        self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
+    ) -> ClassRead:
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="chunked")
@@ -67,7 +83,8 @@ class ChunkedMemory(Memory):
         if self.chunk_size is None:
             with RandomState(query.device).again(), running_statistics_restored(encoder):
                 self.chunk_size = _good_chunk_size(query, scored)
-        return read_in_two_passes(query, scored, parts=self.parts(support), kept=self._kept_chunks(query, scored))
+        kept = self._kept_chunks(query, scored)
+        return read_in_two_passes(query, scored, classes=classes, parts=self.parts(support), kept=kept)
 
     def parts(self, support: Support) -> list[slice]:
         """The chunks, in order."""
@@ -178,7 +195,8 @@ def _good_chunk_size(query: Tensor, scored: ScoredSupport) -> int:
 
 def _read_and_back(query: Tensor, scored: ScoredSupport, size: int) -> None:
     """Read the first so many objects as one chunk, and go back through them."""
-    class_scores = read_in_two_passes(query, scored, parts=[slice(0, size)], kept=0).class_scores
+    classes = Classes.of(scored.support)
+    class_scores = read_in_two_passes(query, scored, classes=classes, parts=[slice(0, size)], kept=0).class_scores
     if class_scores.requires_grad:
         total = class_scores.masked_fill(class_scores.isneginf(), 0).sum()
         wanted = [tensor for tensor in (query, *scored.parameters) if tensor.requires_grad]

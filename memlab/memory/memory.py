@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from memlab.data.support import Support
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, OwnRead, own_read
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import StoredKeys
 
@@ -54,6 +54,24 @@ class Memory(nn.Module):
             class scores and lowest scores in float32 or wider; see `memlab.functional.ClassRead`.
         """
         raise NotImplementedError
+
+    def read_own(
+        self, encoder: nn.Module, query: Tensor, support: Support, targets: Tensor, exclude: Tensor | None = None
+    ) -> OwnRead:
+        """Read the support for the loss alone.
+
+        Args:
+            encoder: f, of objects to (m, D) keys.
+            query: (B, D) encoded queries.
+            support: the M objects to read.
+            targets: (B,) true class ids of the queries.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+        """
+        return self._own(self.read(encoder, query, support, exclude), targets)
+
+    def _own(self, read: ClassRead, targets: Tensor) -> OwnRead:
+        """What concerns the true classes; the farthest object stays at its place when the scale is learned."""
+        return own_read(read.class_scores, targets, self.similarity.rescaled(read.lowest))
 
     @property
     def sizes(self) -> dict[str, int | None]:

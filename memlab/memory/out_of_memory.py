@@ -22,8 +22,10 @@ class Step(NamedTuple):
 
     loss: Tensor
     """A scalar with graph."""
-    class_scores: Tensor
-    """(B, C), for the metrics."""
+    right: Tensor
+    """(B,) which queries are answered right."""
+    absent: Tensor
+    """(B,) of which queries the support had no object of their class."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -59,7 +61,7 @@ class _Attempts(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, compute: Callable[[], Step], shrink: Callable[[], None], device: torch.device, *parameters: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         random_state, autocast = RandomState(device), AutocastState(device)
 
         def attempt() -> Step:
@@ -70,13 +72,12 @@ class _Attempts(torch.autograd.Function):
         step = _first_that_fits(attempt, shrink, device)
         ctx.loss, ctx.attempt, ctx.shrink, ctx.random_state = step.loss, attempt, shrink, random_state
         ctx.save_for_backward(*parameters)
-        class_scores = step.class_scores.detach()
-        ctx.mark_non_differentiable(class_scores)
-        return step.loss.detach(), class_scores
+        ctx.mark_non_differentiable(step.right, step.absent)
+        return step.loss.detach(), step.right, step.absent
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         parameters = ctx.saved_tensors
         loss, ctx.loss = [ctx.loss], None  # in a list to be popped: an attempt that failed must hold no memory
 

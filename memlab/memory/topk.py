@@ -23,7 +23,7 @@ from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
-from memlab.memory.two_pass import read_in_two_passes
+from memlab.memory.two_pass import Classes, read_in_two_passes
 
 
 class TopKMemory(Memory):
@@ -114,7 +114,7 @@ class TopKMemory(Memory):
         chunks = parts(len(cells), self.chunk_size)
         random_state = RandomState(query.device)
         kept = 1 if len(chunks) == 1 and torch.is_grad_enabled() else 0
-        read = read_in_two_passes(query, scored, parts=chunks, kept=kept)
+        read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=kept)
         as_in_evaluation = support.augmentation is None and random_state.is_as_kept() and not has_batch_norm(encoder)
         self._read_now = _ReadNow(cells, scored.vectors if as_in_evaluation else None, len(query))
         return read

@@ -7,19 +7,33 @@ class. Pass 2, the backward, makes the scores of each part again and sends ``exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from memlab import functional
+from memlab.data.support import Support
 from memlab.memory.batch_norm import running_statistics_restored
 from memlab.memory.replay import AutocastState, RandomState
 from memlab.memory.scored_support import ScoredSupport
 
 
+class Classes(NamedTuple):
+    """Which class each object of a support is in, of those that the read is to tell apart."""
+
+    labels: Tensor
+    """(M,) from 0 to ``number`` - 1."""
+    number: int
+
+    @classmethod
+    def of(cls, support: Support) -> Classes:
+        """All C classes."""
+        return cls(support.labels, support.num_classes)
+
+
 def read_in_two_passes(
-    query: Tensor, scored: ScoredSupport, *, parts: Sequence[slice], kept: int
+    query: Tensor, scored: ScoredSupport, *, classes: Classes, parts: Sequence[slice], kept: int
 ) -> functional.ClassRead:
     """Read a support whose keys are made when they are needed, once in each pass.
 
@@ -28,26 +42,33 @@ def read_in_two_passes(
     Args:
         query: (B, D) encoded queries.
         scored: the support.
+        classes: of its objects.
         parts: disjoint slices that make it up.
         kept: how many of the last parts keep their graph from pass 1 and are not scored again.
 
     Returns:
         what the queries have read; see `memlab.functional.ClassRead`.
     """
-    return functional.ClassRead(*_ReadInTwoPasses.apply(scored, parts, kept, query, *scored.parameters))
+    return functional.ClassRead(*_ReadInTwoPasses.apply(scored, classes, parts, kept, query, *scored.parameters))
 
 
 class _ReadInTwoPasses(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scored: ScoredSupport, parts: Sequence[slice], kept: int, query: Tensor, *parameters: Tensor
+        ctx: Any,
+        scored: ScoredSupport,
+        classes: Classes,
+        parts: Sequence[slice],
+        kept: int,
+        query: Tensor,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.scored, ctx.parts, ctx.bounded = scored, parts, functional.are_bounded(scored.similarity.bound)
+        ctx.scored, ctx.classes, ctx.parts = scored, classes, parts
+        ctx.bounded = functional.are_bounded(scored.similarity.bound)
         ctx.random_state = RandomState(query.device)
         ctx.autocast = AutocastState(query.device)
         first_kept = len(parts) - kept
         ctx.scored_again, ctx.kept = parts[:first_kept], []
-        labels, num_classes = scored.support.labels, scored.support.num_classes
         sums: functional.ClassSums | None = None
         for number, part in enumerate(parts):
             keep = number >= first_kept
@@ -57,8 +78,8 @@ class _ReadInTwoPasses(torch.autograd.Function):
             if keep:
                 ctx.kept.append((part, reader, scores))
             if sums is None:
-                sums = functional.ClassSums(num_classes, like=scores.detach(), bounded=ctx.bounded)
-            sums.add(scores.detach(), labels[part])
+                sums = functional.ClassSums(classes.number, like=scores.detach(), bounded=ctx.bounded)
+            sums.add(scores.detach(), classes.labels[part])
             del scores
         assert sums is not None, "a support has at least one object"
         class_scores = sums.class_scores()
@@ -71,7 +92,7 @@ class _ReadInTwoPasses(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         class_scores, query, *parameters = ctx.saved_tensors
         gradient = gradient.mT.contiguous().mT  # support-major, as scores are
-        labels = ctx.scored.support.labels
+        labels = ctx.classes.labels
         totals: list[Tensor | None] = [None] * (1 + len(parameters))
         for part, reader, scores in _ReadInTwoPasses.graphs(ctx, query):
             of_scores = functional.class_scores_gradient(
@@ -80,7 +101,7 @@ class _ReadInTwoPasses(torch.autograd.Function):
             found = torch.autograd.grad(scores, [reader, *parameters], of_scores, allow_unused=True)
             totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
             del reader, scores, of_scores, found
-        return None, None, None, *totals
+        return None, None, None, None, *totals
 
     @staticmethod
     def graphs(ctx: Any, query: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:

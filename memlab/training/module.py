@@ -106,15 +106,13 @@ class MemoryClassifier(pl.LightningModule):
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
-        loss, class_scores = until_it_fits(
+        loss, right, absent = until_it_fits(
             partial(self._step, batch),
             shrink=self.memory.shrink,
             parameters=self._trained,
             device=self.device,
         )
         size = len(batch.labels)
-        right = functional.answers(class_scores) == batch.labels
-        absent = functional.absent_class(class_scores, batch.labels)
         self._steps.take("loss", loss, weight=size)
         self._steps.take("accuracy", right.float().mean(), weight=size)
         self._steps.take("absent_class_rate", absent.float().mean(), weight=size)
@@ -125,9 +123,9 @@ class MemoryClassifier(pl.LightningModule):
 
     def _step(self, episode: Episode) -> Step:
         query = self.encoder(episode.inputs)
-        class_scores, lowest = self.memory.read(self.encoder, query, episode.support, episode.exclude)
-        lowest = self.memory.similarity.rescaled(lowest)
-        return Step(functional.nll(class_scores, episode.labels, lowest).mean(), class_scores)
+        own = self.memory.read_own(self.encoder, query, episode.support, episode.labels, episode.exclude)
+        loss = functional.own_nll(own, num_classes=len(self.class_names)).mean()
+        return Step(loss, own.right, own.log_mass.isneginf())
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Let the memory take note that the step is over, and take what it tells of it."""

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memlab import functional
 from memlab.functional import definition
@@ -157,6 +157,16 @@ class TestLoss:
         assert torch.autograd.gradcheck(
             lambda z: functional.nll(functional.class_scores(z, LABELS, C), targets), scores
         )
+
+    def test_gradcheck_of_log_mass_and_total(self) -> None:
+        class_scores = torch.randn(3, C, dtype=torch.float64).requires_grad_()
+        targets = torch.tensor([0, 2, 1])
+        assert torch.autograd.gradcheck(lambda s: functional.own_read(s, targets)[:2], class_scores)
+
+    def test_is_log_softmax_where_every_class_was_read(self) -> None:
+        class_scores, targets = 30 * torch.randn(3, C, dtype=torch.float64), torch.tensor([0, 2, 1])
+        expected = nn.functional.cross_entropy(class_scores, targets, reduction="none")
+        torch.testing.assert_close(functional.nll(class_scores, targets), expected, rtol=1e-12, atol=1e-14)
 
     @pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
     def test_of_an_absent_class_is_that_of_one_more_object(self, scale: float) -> None:

@@ -132,6 +132,29 @@ class TestContract:
         torch.testing.assert_close(lowest, scores.min(dim=1).values, rtol=1e-12, atol=1e-12)
         assert not lowest.requires_grad
 
+    @pytest.mark.parametrize("num_classes", [C, 2 * M], ids=["few classes", "more classes than objects"])
+    @pytest.mark.parametrize("exclude", [None, [3, -1, 22, 0, 7]])
+    def test_what_is_read_for_the_loss_is_what_class_scores_tell(
+        self, mode: str, similarity: str, exclude: list[int] | None, num_classes: int
+    ) -> None:
+        case = Case(mode, similarity)
+        labels = torch.arange(M) * 3 % num_classes
+        case.support = random_support(M, num_classes=num_classes, labels=labels)
+        case.targets = torch.tensor([labels[4], labels[9], 1, labels[0], num_classes - 1])
+        encoder, own_rows = case.encoder, None if exclude is None else torch.tensor(exclude)
+        own = case.memory.read_own(encoder, encoder(case.queries), case.support, case.targets, own_rows)
+        class_scores, lowest = case.memory.read(encoder, encoder(case.queries), case.support, own_rows)
+        log_mass = functional.class_log_mass(class_scores).gather(1, case.targets[:, None])[:, 0]
+        torch.testing.assert_close(own.log_mass, log_mass, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(own.total, class_scores.logsumexp(1), rtol=1e-12, atol=1e-12)
+        assert torch.equal(own.right, functional.answers(class_scores) == case.targets)
+        losses = functional.own_nll(own, num_classes=num_classes)
+        expected = functional.nll(class_scores, case.targets, case.memory.similarity.rescaled(lowest))
+        torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
+        wanted = [*case.encoder.parameters(), *case.memory.parameters()]
+        gradients = [torch.autograd.grad(each.sum(), wanted) for each in (losses, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
     def test_order_of_the_support_does_not_matter(self, mode: str, similarity: str) -> None:
         case = Case(mode, similarity)
         loss, gradients = case.loss_and_gradients()
@@ -148,7 +171,7 @@ class TestContract:
         case.encoder, case.memory = case.encoder.float(), case.memory.float()
         case.targets = torch.full((B,), 3)
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-            assert functional.absent_class(case.class_scores(), case.targets).all()
+            assert case.class_scores()[:, 3].isneginf().all()
             loss, gradients = case.loss_and_gradients()
         assert loss.isfinite()
         assert all(gradient.isfinite().all() for gradient in gradients)

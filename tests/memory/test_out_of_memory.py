@@ -60,8 +60,8 @@ def step(net: nn.Module, memory: Memory) -> Step:
     queries = torch.randn(B, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def compute() -> Step:
-        class_scores = memory(net, net(queries), support)
-        return Step(functional.nll(class_scores, torch.arange(B) % C).mean(), class_scores)
+        own = memory.read_own(net, net(queries), support, torch.arange(B) % C)
+        return Step(functional.own_nll(own, num_classes=C).mean(), own.right, own.log_mass.isneginf())
 
     torch.manual_seed(7)
     return until_it_fits(compute, shrink=memory.shrink, parameters=list(net.parameters()), device=CPU)
@@ -111,12 +111,12 @@ def test_without_trouble_it_is_the_step_itself_times_what_the_loss_is_multiplied
     (2.0 * found.loss).backward()
     support = random_support(M, num_classes=C)
     queries = torch.randn(B, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    class_scores = memory(net, net(queries), support)
-    loss = functional.nll(class_scores, torch.arange(B) % C).mean()
+    own = memory.read_own(net, net(queries), support, torch.arange(B) % C)
+    loss = functional.own_nll(own, num_classes=C).mean()
     expected = torch.autograd.grad(2.0 * loss, list(net.parameters()))
     assert torch.equal(found.loss, loss)
-    assert torch.equal(found.class_scores, class_scores)
-    assert not found.class_scores.requires_grad
+    assert torch.equal(found.right, own.right)
+    assert torch.equal(found.absent, own.log_mass.isneginf())
     assert all(torch.equal(a, b) for a, b in zip(gradients(net), expected, strict=True))
 
 
