@@ -43,19 +43,22 @@ class ReadAll:
         """
         return self.stored.read(query, exclude)
 
-    def evidence(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> Evidence:
+    def evidence(
+        self, query: Tensor, *, k: int, exclude: Tensor | None = None, read: ClassRead | None = None
+    ) -> Evidence:
         """The k keys that weigh most in the read of each query.
 
         Args:
             query: (B, D) encoded queries.
             k: how many, at most as many as are read.
             exclude: (B,) id of the object that each query must not read, or None to read all.
+            read: what `read` gave for the same queries, so that the keys are not read again; None to read them.
 
         Raises:
             ValueError: if k is not a whole number from 1 to the keys read.
         """
         check_k(k, available=self.cells(len(self.stored)))
-        total = self.class_scores(query, exclude).logsumexp(-1)
+        total = (read or self.read(query, exclude)).class_scores.logsumexp(-1)
         return weigh(self.stored, query, self._nearest(query, k, exclude), total=total)
 
     def _nearest(self, query: Tensor, k: int, exclude: Tensor | None) -> Tensor:

@@ -217,7 +217,7 @@ class MemoryClassifier(pl.LightningModule):
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
 
     def _prediction(self, batch: Queries, query: Tensor, read: functional.ClassRead) -> Prediction:
-        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)))
+        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)), read=read)
         return Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
 
     def _encode_memory(self) -> None:

@@ -147,6 +147,9 @@ def test_evidence_is_the_top_of_the_weights(stored: StoredKeys, k: int, exclude:
     found = opened(ReadAll(), stored).evidence(queries(), k=k, exclude=exclude)
     torch.testing.assert_close(found.weights, expected.values[:, :k])
     assert torch.equal(found.labels, stored.labels[found.ids])
+    reading = opened(ReadAll(), stored)
+    again = reading.evidence(queries(), k=k, exclude=exclude, read=reading.read(queries(), exclude))
+    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
     weights_of_ids = scores.softmax(dim=1).gather(1, found.ids)
     torch.testing.assert_close(weights_of_ids, found.weights)
 
