@@ -227,7 +227,8 @@ class TestEnd:
 
 
 def test_last_is_the_last_epoch_also_if_an_earlier_one_was_the_best(command: Callable[..., Outcome]) -> None:
-    words = ("experiment=thesis", "encoder=linear", "optimizer.lr=0")  # never gets better
+    rising = ("scheduler=step", "scheduler.factor.at=[0.4]", "scheduler.factor.gamma=1000")  # which ruins it
+    words = ("experiment=thesis", "encoder=linear", "optimizer.lr=0.001", *rising)
     outcome = command(*QUIET, *words, "trainer.max_epochs=3")
     (folder,) = outcome.run_folders
     best, last = (torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
