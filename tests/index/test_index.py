@@ -27,10 +27,11 @@ METRIC = pytest.mark.parametrize("metric", METRICS)
 
 @pytest.fixture(params=INDEXES)
 def empty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Index:
-    """Each index; the exact one in tiles of 13 vectors, or k."""
+    """Each index; the exact one in tiles of 13 vectors, or k, and in blocks of 2."""
     if request.param != "exact":
         pytest.importorskip("faiss")
     monkeypatch.setattr(index_module, "COMPARED_AT_A_TIME", {"cpu": 13 * B})
+    monkeypatch.setattr(index_module, "BLOCK", 2)
     return INDEXES[request.param]()
 
 
@@ -197,6 +198,32 @@ class TestContract:
 def test_metric_is_one_of_two() -> None:
     with pytest.raises(ValueError, match="metric=cosine: must be one of inner product, L2"):
         ExactIndex().build(torch.ones(2, 2), metric="cosine")
+
+
+class TestExact:
+    @METRIC
+    @pytest.mark.parametrize("k", [1, 7, 200])
+    @pytest.mark.parametrize("size", [1, 223, 224, 225, 3001])
+    def test_finds_the_nearest_at_the_size_of_tiles_and_blocks_as_they_are(
+        self, metric: str, k: int, size: int
+    ) -> None:
+        vectors, queries = random(size, D, seed=0).double(), random(B, D, seed=9).double()
+        index = ExactIndex()
+        index.build(vectors, metric=metric)
+        own = torch.arange(B) % size
+        near = -torch.cdist(queries, vectors) if metric == "L2" else queries @ vectors.T
+        near[torch.arange(B), own] = -torch.inf
+        expected = near.argsort(descending=True)[:, : min(k, size - 1)]
+        found = index.search(queries, k, exclude=own)
+        assert torch.equal(found[:, : expected.shape[1]], expected)
+        assert (found[:, expected.shape[1] :] == -1).all()
+
+    def test_neighbours_may_lie_side_by_side_and_the_rest_be_removed(self) -> None:
+        index = ExactIndex()
+        index.build(torch.arange(5000.0)[:, None], metric="inner product")
+        assert index.search(torch.tensor([[1.0], [-1.0]]), 3).tolist() == [[4999, 4998, 4997], [0, 1, 2]]
+        index.remove(torch.arange(2, 5000))
+        assert index.search(torch.tensor([[1.0]]), 4).tolist() == [[1, 0, -1, -1]]
 
 
 class TestIVF:
