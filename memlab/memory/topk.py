@@ -13,7 +13,7 @@ from memlab.checks import check_whole_number
 from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import seconds
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, read_cells
 from memlab.index import ExactIndex, Index
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
@@ -109,12 +109,17 @@ class TopKMemory(Memory):
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
         found = self.index.search(self.similarity.search_vectors(query), self.k, exclude=own)
-        cells, reads = _unique_cells(found)
-        scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, reads)
-        chunks = parts(len(cells), self.chunk_size)
+        missing = found < 0
+        # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
+        filled = torch.where(missing, found[:, :1], found).clamp(min=0)
+        cells, number = filled.unique(return_inverse=True)
+        scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, number, missing)
         random_state = RandomState(query.device)
-        kept = 1 if len(chunks) == 1 and torch.is_grad_enabled() else 0
-        read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=kept)
+        if len(cells) <= self.chunk_size:
+            read = scored.read_at_once(query)
+        else:
+            chunks = parts(len(cells), self.chunk_size)
+            read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
         as_in_evaluation = support.augmentation is None and random_state.is_as_kept() and not has_batch_norm(encoder)
         self._read_now = _ReadNow(cells, scored.vectors if as_in_evaluation else None, len(query))
         return read
@@ -200,20 +205,34 @@ class _ScoredCells(ScoredSupport):
     """The unique cells of a step.
 
     Args:
-        reads: (B, U) true where the query reads the cell.
+        number: (B, K) which of the cells a query has found.
+        missing: (B, K) true where it has found none and ``number`` means nothing.
     """
 
-    reads: Tensor
+    number: Tensor
+    missing: Tensor
 
     def __post_init__(self) -> None:
         self._vectors: dict[int, Tensor] = {}
+        number, nothing = self.number.mT, self.missing[:, 0]
+        unread = torch.ones(len(self.support), len(nothing), dtype=torch.bool, device=number.device)
+        self._unread = unread.scatter_(0, number, nothing.expand_as(number))  # (U, B), as scores lie in memory
+
+    def read_at_once(self, query: Tensor) -> ClassRead:
+        """Read all cells with one graph: each query its K, of which there are far fewer than of scores."""
+        scores = self._all_scores(query, slice(0, len(self.support))).gather(1, self.number)
+        labels = self.support.labels[self.number]
+        return read_cells(scores.masked_fill(self.missing, -torch.inf), labels, self.support.num_classes)
 
     def scores(self, query: Tensor, part: slice) -> Tensor:
         """Minus infinity for cells that a query does not read; see `ScoredSupport.scores`."""
+        return self._all_scores(query, part).masked_fill(self._unread[part].mT, -torch.inf)
+
+    def _all_scores(self, query: Tensor, part: slice) -> Tensor:
         keys = self.encoder(self.support.inputs(part))
         self._vectors[part.start] = self.similarity.search_vectors(keys.detach())
         scores: Tensor = self.similarity(query, keys)
-        return scores.masked_fill(~self.reads[:, part], -torch.inf)
+        return scores
 
     @property
     def vectors(self) -> Tensor:
@@ -230,20 +249,3 @@ class _ReadNow(NamedTuple):
     """(U, D) their search vectors, if they are as evaluation would make them."""
     queries: int
     """B."""
-
-
-def _unique_cells(found: Tensor) -> tuple[Tensor, Tensor]:
-    """The cells that any query reads, and which of them each query reads.
-
-    Args:
-        found: (B, K) places, -1 for none.
-
-    Returns:
-        (U,) places in order, at least one, and (B, U) true where the query reads the cell.
-    """
-    cells, number = found.unique(return_inverse=True)
-    missing = int(cells[0] < 0)
-    if missing and len(cells) == 1:
-        return torch.zeros_like(cells), torch.zeros(len(found), 1, dtype=torch.bool, device=found.device)
-    reads = torch.zeros(len(found), len(cells), dtype=torch.bool, device=found.device).scatter_(1, number, True)
-    return cells[missing:], reads[:, missing:]
