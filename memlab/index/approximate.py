@@ -29,7 +29,7 @@ class FaissIndex(Index):
         return faiss.METRIC_L2 if self.metric == "L2" else faiss.METRIC_INNER_PRODUCT  # type: ignore[no-any-return]
 
     def _array(self, places: Tensor | None = None) -> Any:
-        vectors = self.vectors if places is None else self.vectors[places]
+        vectors = self.vectors if places is None else self.vectors.index_select(0, places)
         return vectors.to("cpu", torch.float32).contiguous().numpy()
 
     def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
@@ -96,8 +96,13 @@ class IVFIndex(FaissIndex):
         quantizer.add((self._centroids - self.centre.cpu().float()).numpy())
         self._faiss = faiss.IndexIVFFlat(quantizer, dimension, len(self._centroids), metric)
         self._faiss.nprobe = min(self._probes, len(self._centroids))
-        self._faiss.set_direct_map_type(faiss.DirectMap.Hashtable)  # to remove one vector without going over all
-        self._add(self.present.nonzero().flatten())
+        # With a map from places a vector is found without going over all. Where none has been removed it is an array.
+        if self.present.all():
+            self._faiss.set_direct_map_type(faiss.DirectMap.Array)
+            self._faiss.add(array)
+        else:
+            self._faiss.set_direct_map_type(faiss.DirectMap.Hashtable)
+            self._add(self.present.nonzero().flatten())
 
     def _add(self, places: Tensor) -> None:
         self._faiss.add_with_ids(self._array(places), places.cpu().numpy())
@@ -107,12 +112,18 @@ class IVFIndex(FaissIndex):
         return torch.from_numpy(found)
 
     def _update(self, places: Tensor, before: Tensor) -> None:
-        self._remove(places[before])
-        self._add(places)
+        import faiss
+
+        if self._faiss.direct_map.type == faiss.DirectMap.Array:
+            self._faiss.update_vectors(places.cpu().numpy(), self._array(places))
+        else:
+            self._remove(places[before])
+            self._add(places)
 
     def _remove(self, places: Tensor) -> None:
         import faiss
 
+        self._faiss.set_direct_map_type(faiss.DirectMap.Hashtable)
         gone = places.cpu().numpy()
         self._faiss.remove_ids(faiss.IDSelectorArray(len(gone), faiss.swig_ptr(gone)))
 

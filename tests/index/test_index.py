@@ -276,6 +276,19 @@ class TestIVF:
         with pytest.raises(ValueError, match=message):
             IVFIndex(**words)
 
+    def test_what_is_updated_before_and_after_a_removal_is_found(self) -> None:
+        """As long as nothing has been removed vectors are replaced; afterwards they are taken out and put in."""
+        vectors, queries = random(N, D, seed=0), random(B, D, seed=9)
+        index, exact = IVFIndex(lists=6, probes=6), ExactIndex()
+        for each in (index, exact):
+            each.build(vectors, metric="L2")
+        for number, places in enumerate(torch.arange(N).split(20)):
+            for each in (index, exact):
+                each.update(places, random(len(places), D, seed=number + 1))
+                if number == 1:
+                    each.remove(torch.tensor([3, 25, 59]))
+            assert torch.equal(index.search(queries, 8), exact.search(queries, 8))
+
 
 class TestHNSW:
     def test_a_graph_mostly_dead_is_built_anew(self) -> None:
