@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from memlab.checks import check_choice
+from memlab.data.parts import parts
 
 METRICS = ("inner product", "L2")
 
 COMPARED_AT_A_TIME = {"cpu": 2**23, "cuda": 2**26}
 """Entries of a (B, tile) matrix of scores: large, because choosing the best k of few has a price of its own."""
+SCORED_AT_A_TIME = {"cpu": 2**19, "cuda": 2**26}
+"""Of these as many as stay in the cache of a CPU while a product adds to them."""
 BLOCK = 32
 """Neighbouring scores of which the highest stands for all at first. Fewer take longer to go through on a CPU."""
 
@@ -137,6 +140,7 @@ class Index:
         does.
         """
         size = max(COMPARED_AT_A_TIME.get(queries.device.type, 2**23) // max(len(queries), 1), k)
+        of_product = max(SCORED_AT_A_TIME.get(queries.device.type, 2**19) // max(len(queries), 1), BLOCK)
         best = queries.new_full((len(queries), k), -torch.inf)
         places = torch.full((len(queries), k), -1, device=queries.device)
         for start in range(0, len(self), size):
@@ -144,7 +148,8 @@ class Index:
             # Blocks are whole: beyond the tile there is nothing to be found.
             scores = queries.new_empty(len(queries), -(-len(tile) // BLOCK) * BLOCK)
             scores[:, len(tile) :] = -torch.inf
-            torch.addmm(offsets[start : start + size], queries, tile.mT, out=scores[:, : len(tile)])
+            for part in parts(len(tile), of_product):
+                torch.addmm(offsets[start:][part], queries, tile[part].mT, out=scores[:, part])
             if exclude is not None:
                 _leave_out(scores, exclude - start)
             of_tile, places_in_tile = _highest(scores, min(k, scores.shape[1]))
