@@ -27,6 +27,27 @@ def seconds(compute: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+class Moment:
+    """Now, as a device sees it: on a GPU when it is done with all it was given so far, which is not waited for.
+
+    Args:
+        device: the device.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._event = torch.cuda.Event(enable_timing=True) if device.type == "cuda" else None
+        if self._event is not None:
+            self._event.record(torch.cuda.current_stream(device))
+        self._time = time.perf_counter()
+
+    def until(self, later: Moment) -> float:
+        """Seconds to a later moment of the same device, which is waited for."""
+        if self._event is None or later._event is None:
+            return later._time - self._time
+        later._event.synchronize()
+        return float(self._event.elapsed_time(later._event)) / 1000
+
+
 def synchronise(device: torch.device) -> None:
     """Wait until the device is done with all it was given."""
     if device.type == "cuda":

@@ -106,3 +106,17 @@ def test_of_a_gpu_what_torch_has_reserved_and_does_not_use_is_free() -> None:
     assert free_memory(device) <= before - 2**27
     del taken
     assert free_memory(device) == pytest.approx(before, abs=2**26)
+
+
+@pytest.mark.parametrize(
+    "kind", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+)
+def test_moments_follow_one_another(kind: str) -> None:
+    moments = []
+    for _ in range(3):
+        moments.append(device.Moment(torch.device(kind)))
+        torch.ones(100, 100, device=kind).mm(torch.ones(100, 100, device=kind))
+    first, second, third = moments
+    assert first.until(second) >= 0
+    assert first.until(third) == pytest.approx(first.until(second) + second.until(third), abs=1e-5)
+    assert first.until(first) == 0

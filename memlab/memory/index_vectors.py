@@ -122,6 +122,12 @@ class IndexVectors:
         self.index.update(cells, vectors)
         self.encoded_at[cells] = self.step
 
+    def ages(self) -> tuple[Tensor, Tensor]:
+        """Mean and largest age of the vectors, in steps; no copy of M numbers is made."""
+        size = len(self.encoded_at)
+        total = self.step * size - self.encoded_at.sum()  # whole numbers: a float has no room for so many steps
+        return total / size, (self.step - self.encoded_at.min()).float()
+
     def end_step(self, rule: Refresh, *, cells: int, queries: int) -> None:
         """A training step is over that has encoded so many unique cells and queries."""
         self._saved += rule.earned(cells=cells, queries=queries)

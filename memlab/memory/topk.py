@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from memlab.checks import check_whole_number
 from memlab.data.parts import parts
 from memlab.data.support import Support
-from memlab.device import seconds
+from memlab.device import Moment
 from memlab.functional import ClassRead, read_cells
 from memlab.index import ExactIndex, Index
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
@@ -105,7 +105,9 @@ class TopKMemory(Memory):
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="topk")
-        self._seconds["refresh"] += seconds(lambda: self._bring_up_to_date(encoder, support), query.device)
+        before = Moment(query.device)
+        self._bring_up_to_date(encoder, support)
+        refreshed = Moment(query.device)
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
         found = self.index.search(self.similarity.search_vectors(query), self.k, exclude=own)
@@ -113,6 +115,7 @@ class TopKMemory(Memory):
         # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
         filled = torch.where(missing, found[:, :1], found).clamp(min=0)
         cells, number = filled.unique(return_inverse=True)
+        self._seconds["refresh"] += before.until(refreshed)  # a GPU was waited for to know how many cells there are
         scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, number, missing)
         random_state = RandomState(query.device)
         if len(cells) <= self.chunk_size:
@@ -135,7 +138,7 @@ class TopKMemory(Memory):
         assert self._read_now is not None
         assert self._step_began is not None
         cells, vectors, queries = self._read_now
-        ages = (self._vectors.step - self._vectors.encoded_at).float()
+        age_mean, age_max = self._vectors.ages()
         if vectors is not None:
             self._vectors.write(cells, vectors)
         self._vectors.end_step(self._refresh, cells=len(cells), queries=queries)
@@ -143,8 +146,8 @@ class TopKMemory(Memory):
         self._read_now = self._step_began = None
         return {
             "unique_cells": float(len(cells)),
-            "key_age_mean": ages.mean(),
-            "key_age_max": ages.max(),
+            "key_age_mean": age_mean,
+            "key_age_max": age_max,
             "refresh_share": self._seconds["refresh"] / self._seconds["step"],
         }
 

@@ -302,6 +302,22 @@ def test_goes_on_from_its_state_as_if_never_interrupted(
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("make", [ExactIndex, lambda: IVFIndex(lists="auto", probes=2)])
+@pytest.mark.parametrize("chunk_size", [7, 100])
+def test_two_runs_are_equal_to_the_bit(make: Callable[[], Index], chunk_size: int) -> None:
+    if make is not ExactIndex:
+        pytest.importorskip("faiss")
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+        memory = topk(Cosine(scale=7.0), index=make(), chunk_size=chunk_size, refresh_every=3)
+        for _ in range(7):
+            step(memory, encoder, random_support(M, num_classes=C))
+        runs.append([*encoder.parameters(), memory.index.vectors])
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
 @pytest.mark.parametrize("similarity", [Dot, Euclidean])
 def test_goes_on_with_another_index(similarity: Callable[[], Similarity]) -> None:
     pytest.importorskip("faiss")
