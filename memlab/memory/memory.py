@@ -98,12 +98,13 @@ class Memory(nn.Module):
         """
         return encode()
 
-    def recall(self, query: Tensor, keys: Tensor) -> Tensor | None:
+    def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:
         """Share of the nearest among fresh keys that training would have found.
 
         Args:
             query: (B, D) encoded queries, none of them in the memory.
-            keys: (M, D) all keys as they are now, in the order of the support.
+            keys: (M, D) all keys as they are now.
+            ids: (M,) which object each is.
 
         Returns:
             a scalar; None for a memory that does not search, or has nothing to search yet.

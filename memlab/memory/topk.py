@@ -152,7 +152,7 @@ class TopKMemory(Memory):
         }
 
     @torch.no_grad()
-    def recall(self, query: Tensor, keys: Tensor) -> Tensor | None:
+    def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:
         """See `Memory.recall`; None too if there are more or fewer keys than index vectors."""
         if self._vectors is None or len(keys) != len(self.index):
             return None
@@ -160,6 +160,7 @@ class TopKMemory(Memory):
         fresh.build(self.similarity.search_vectors(keys), metric=self.similarity.metric)
         vectors = self.similarity.search_vectors(query)
         nearest, found = (index.search(vectors, min(self.k, len(keys))) for index in (fresh, self.index))
+        nearest = self._vectors.places.of(ids[nearest])
         return torch.stack([(found == each[:, None]).any(-1).float() for each in nearest.mT]).mean()
 
     @property

@@ -157,8 +157,13 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     @cached_property
     def _whole_training_support(self) -> Support:
-        """One object for all steps, by which a memory knows that it has stored this support."""
-        return self._augmented(self._train_rows_by_class)
+        """One object for all steps, by which a memory knows that it has stored this support.
+
+        In an order that tells nothing of the classes: what is encoded again in turn would else be of one class at a
+        time, and queries find the classes whose keys are fresh.
+        """
+        order = torch.randperm(len(self.train_rows), generator=torch.Generator().manual_seed(0))
+        return self._augmented(self.train_rows[order])
 
     def _near_inputs(self, rows: Tensor) -> Tensor:
         return to_device(rows, self.store.inputs_device)

@@ -185,7 +185,8 @@ class MemoryClassifier(pl.LightningModule):
         query, read = self._read(batch)
         self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, read, batch)
         if dataloader_idx == 0 and batch_idx == 0:
-            recall = self.memory.recall(query, self._reading.stored.keys)
+            stored = self._reading.stored
+            recall = self.memory.recall(query, stored.keys, stored.ids)
             if recall is not None:
                 self.log("validation/recall", recall, on_step=False, on_epoch=True, add_dataloader_idx=False)
 

@@ -210,7 +210,7 @@ class TestStoredKeys:
         # BatchNorm's statistics move with what is encoded in training: its keys are of the time of the last refresh
         if layer != "batch norm":
             torch.testing.assert_close(memory.index.vectors, keys, rtol=1e-12, atol=1e-12)
-            assert memory.recall(query, keys) == 1
+            assert memory.recall(query, keys, support.ids) == 1
         assert memory._vectors is not None
         assert memory._vectors.encoded_at.eq(0).all() != (layer == "none")
 
@@ -256,16 +256,18 @@ class TestStoredKeys:
         support, encoder, memory = random_support(M, num_classes=C), Counting(), topk(refresh_every=100)
         fresh = torch.randn(M, 3, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
         query = encoder(queries()).detach()
-        assert memory.recall(query, fresh) is None
+        assert memory.recall(query, fresh, support.ids) is None
         step(memory, encoder, support)
         stale = memory.index.vectors
         found, nearest = ((query @ keys.T).topk(5, dim=1).indices.tolist() for keys in (stale, fresh))
         shared = [len(set(a) & set(b)) / 5 for a, b in zip(found, nearest, strict=True)]
-        recall = memory.recall(query, fresh)
-        assert recall is not None
-        assert float(recall) == pytest.approx(sum(shared) / B)
-        assert float(memory.recall(query, stale.clone())) == 1  # type: ignore[arg-type]
-        assert memory.recall(query, fresh[:-1]) is None
+        order = torch.randperm(M, generator=torch.Generator().manual_seed(9))
+        for by in (torch.arange(M), order):  # keys may lie in another order than the index vectors
+            recall = memory.recall(query, fresh[by], support.ids[by])
+            assert recall is not None
+            assert float(recall) == pytest.approx(sum(shared) / B)
+        assert float(memory.recall(query, stale.clone(), support.ids)) == 1  # type: ignore[arg-type]
+        assert memory.recall(query, fresh[:-1], support.ids[:-1]) is None
 
 
 @pytest.mark.parametrize("make", [ExactIndex, lambda: IVFIndex(lists="auto", probes=2)])

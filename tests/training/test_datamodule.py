@@ -152,6 +152,18 @@ def test_the_whole_training_set_is_one_support_and_each_query_leaves_out_its_own
         assert torch.equal(own.inputs(), episode.inputs)
 
 
+def test_the_whole_training_set_is_in_no_order_of_classes_also_if_the_data_are() -> None:
+    """Else what a memory encodes again in turn would be of one class at a time."""
+    whole, rows = digits(test_fraction=0.2, split_seed=0).store, torch.arange(1797)
+    order = whole.labels.argsort(stable=True)
+    store = ObjectStore(inputs=whole.inputs[order], labels=whole.labels[order], class_names=whole.class_names)
+    data = LabelledData("sorted", store, rows[rows % 5 > 0], rows[rows % 5 == 0])
+    labels = fitted(support=WholeSupport(), data=data).episodes[0].support.labels
+    for part in labels.split(200)[:-1]:
+        assert int(part.bincount(minlength=10).min()) >= 5
+        assert int(part.bincount(minlength=10).max()) <= 40  # 20 of each are expected
+
+
 def made(augmentation: Any, *, inputs: Any = None) -> EpisodeDataModule:
     """A datamodule of 40 vectors, or other objects."""
     inputs = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) if inputs is None else inputs
