@@ -67,7 +67,7 @@ def try_encoder(encoder: nn.Module, store: ObjectStore, rows: Tensor) -> int:
 
 
 def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Tensor) -> None:
-    """Read a few objects, unless it is the whole training set that the memory must have.
+    """Read a few objects by a memory of the user's own, unless it is the whole training set that it must have.
 
     Says so in the log if they are read otherwise in evaluation, which a memory may do on purpose.
 
@@ -80,7 +80,7 @@ def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Ten
     Raises:
         ValueError: if what it gives is no `ClassRead` of all queries and classes, with gradient.
     """
-    if memory.needs_whole_support:
+    if memory.needs_whole_support or type(memory).__module__.startswith("memlab."):
         return
     name, few, memory = f"memory={_name(memory)}", Support(store, rows[-OBJECTS:]), copy.deepcopy(memory)
     try:
@@ -96,11 +96,11 @@ def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Ten
         raise ValueError(f"{name}: cannot read ({type(error).__name__}: {error})") from error
     except Exception:  # perhaps for want of objects: if not, the first step fails, and shows where
         return
-    shapes = (QUERIES, few.num_classes), (QUERIES,)
+    shapes = (len(query), few.num_classes), (len(query),)
     if not isinstance(read, ClassRead) or (tuple(read.class_scores.shape), tuple(read.lowest.shape)) != shapes:
         raise ValueError(
             f"{name}: read gives {_kind(read)}; must give what memlab.functional.read does, a ClassRead of class scores"
-            f" {shapes[0]} and lowest scores {shapes[1]} for {QUERIES} queries"
+            f" {shapes[0]} and lowest scores {shapes[1]} for {len(query)} queries"
         )
     if not read.class_scores.requires_grad:
         raise ValueError(
