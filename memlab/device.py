@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -79,7 +81,13 @@ def free_memory(device: torch.device) -> int:
 
 def resident_memory() -> int:
     """Bytes of host memory that the process holds now, what its allocator keeps of freed memory included."""
-    return int(psutil.Process().memory_info().rss)
+    return int(_this_process(os.getpid()).memory_info().rss)
+
+
+@cache
+def _this_process(pid: int) -> psutil.Process:
+    """Made once: psutil asks when a process was started, which takes far longer than to ask what it holds."""
+    return psutil.Process(pid)
 
 
 def machine_name(device: torch.device) -> str:

@@ -42,13 +42,15 @@ class RandomAffine(nn.Module):
         turn, size, right, down = images.new_empty(4, len(images)).uniform_(-1, 1)
         turn, factor = turn * self.radians, (size * self.log_scale).exp()
         cos, sin = turn.cos() / factor, turn.sin() / factor
-        # affine_grid maps output to input in coordinates from -1 to 1: a share of the side is twice that, and what is
-        # a length in pixels along both axes differs by the sides.
+        # Output is mapped to input in coordinates from -1 to 1: a share of the side is twice that, and what is a length
+        # in pixels along both axes differs by the sides.
         shift, (height, width) = 2 * self.translate, images.shape[2:]
         across = [cos, -sin * (height / width), right * shift]
         downwards = [sin * (width / height), cos, down * shift]
-        matrix = torch.stack([*across, *downwards], dim=1).view(-1, 2, 3)
-        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+        matrix = torch.stack([*across, *downwards], dim=1).view(-1, 3)  # (2 B, 3)
+        # One product: torch's affine_grid has one for each image, which takes longer than all else.
+        with torch.autocast(images.device.type, enabled=False):  # places in bf16 would be off by a tenth of a pixel
+            grid = (matrix @ _middles(images)).view(-1, 2, height, width).permute(0, 2, 3, 1)
         background = images.amin(dim=(1, 2, 3), keepdim=True)
         return F.grid_sample(images - background, grid, align_corners=False) + background
 
@@ -89,6 +91,15 @@ class CropFlip(nn.Module):
         places = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]
         shifted = padded.flatten(2).gather(2, places.view(count, 1, -1).expand(-1, channels, -1))
         return shifted.view(count, channels, height, width)
+
+
+def _middles(images: Tensor) -> Tensor:
+    """(3, height * width) the middle of each pixel as (x, y, 1), x to the right and y down, from -1 to 1."""
+    down, right = (
+        (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1 for side in images.shape[2:]
+    )
+    y, x = torch.meshgrid(down, right, indexing="ij")
+    return torch.stack([x, y, torch.ones_like(x)]).flatten(1)
 
 
 def _check_images(images: Tensor) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from memlab.data.augmentation import CropFlip, RandomAffine
 
@@ -53,6 +54,37 @@ def test_a_shift_is_a_share_of_each_side(sides: tuple[int, int]) -> None:
     for axis, side in enumerate(sides):
         shift = (moved.sum(dim=(1, 3 - axis)) * (torch.arange(side) - middle[axis])).sum(dim=1)
         assert 0.18 * side < shift.abs().max() <= 0.2 * side + 1e-3
+
+
+@pytest.mark.parametrize("sides", [(9, 9), (8, 13)])
+def test_affine_samples_where_affine_grid_of_torch_says(
+    sides: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.randn(5, 2, *sides, dtype=torch.float64)
+    grids: list[torch.Tensor] = []
+
+    def sample(images: torch.Tensor, grid: torch.Tensor, **_: object) -> torch.Tensor:
+        grids.append(grid)
+        return images
+
+    monkeypatch.setattr(F, "grid_sample", sample)
+    torch.manual_seed(0)
+    RandomAffine(degrees=40, translate=0.3, scale=0.4)(images)
+    corners = torch.tensor([[-1.0, -1.0, 1.0], [1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]], dtype=torch.float64)
+    height, width = sides
+    inner = corners * torch.tensor([1 - 1 / width, 1 - 1 / height, 1.0], dtype=torch.float64)  # middles of pixels
+    found = torch.stack([grids[0][:, 0, 0], grids[0][:, 0, -1], grids[0][:, -1, 0]], dim=1)  # (5, 3, 2)
+    matrix = torch.linalg.solve(inner, found).mT  # (5, 2, 3), from three corners
+    torch.testing.assert_close(grids[0], F.affine_grid(matrix, list(images.shape), align_corners=False))
+
+
+def test_affine_is_as_exact_under_autocast() -> None:
+    images, changed = torch.randn(4, 1, 28, 28), []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            changed.append(RandomAffine(degrees=10, translate=0.1, scale=0.1)(images))
+    torch.testing.assert_close(changed[1], changed[0], atol=1e-5, rtol=0)
 
 
 def test_nothing_asked_changes_nothing() -> None:
