@@ -13,14 +13,14 @@ from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import free_memory, seconds
 from memlab.functional import ClassRead, OwnRead
-from memlab.index import Places
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
+from memlab.memory.classes import Classes
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
-from memlab.memory.two_pass import Classes, read_in_two_passes
+from memlab.memory.two_pass import read_in_two_passes
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +66,9 @@ class ChunkedMemory(Memory):
     def read_own(
         self, encoder: nn.Module, query: Tensor, support: Support, targets: Tensor, exclude: Tensor | None = None
     ) -> OwnRead:
-        """Read the support for the loss alone; of more classes than objects, those that have any. See `Memory.read`."""
-        if support.num_classes <= len(support) or support.labels.device.type != "cpu":  # a GPU is not waited for
-            return super().read_own(encoder, query, support, targets, exclude)
-        present, labels = support.labels.unique(return_inverse=True)
-        read = self._read(encoder, query, support, Classes(labels, len(present)), exclude)
-        return self._own(read, Places(present).of(targets))
+        """Read the support for the loss alone; see `Memory.read_own` and `Classes.present`."""
+        classes, targets = Classes.present(support, targets)
+        return self._own(self._read(encoder, query, support, classes, exclude), targets)
 
     def _read(
         self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None

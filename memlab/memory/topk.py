@@ -17,13 +17,14 @@ from memlab.functional import ClassRead, read_cells
 from memlab.index import ExactIndex, Index
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
+from memlab.memory.classes import Classes
 from memlab.memory.index_vectors import IndexVectors, Refresh
 from memlab.memory.memory import Memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
-from memlab.memory.two_pass import Classes, read_in_two_passes
+from memlab.memory.two_pass import read_in_two_passes
 
 
 class TopKMemory(Memory):

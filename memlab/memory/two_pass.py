@@ -7,29 +7,16 @@ class. Pass 2, the backward, makes the scores of each part again and sends ``exp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memlab import functional
-from memlab.data.support import Support
 from memlab.memory.batch_norm import running_statistics_restored
+from memlab.memory.classes import Classes
 from memlab.memory.replay import AutocastState, RandomState
 from memlab.memory.scored_support import ScoredSupport
-
-
-class Classes(NamedTuple):
-    """Which class each object of a support is in, of those that the read is to tell apart."""
-
-    labels: Tensor
-    """(M,) from 0 to ``number`` - 1."""
-    number: int
-
-    @classmethod
-    def of(cls, support: Support) -> Classes:
-        """All C classes."""
-        return cls(support.labels, support.num_classes)
 
 
 def read_in_two_passes(
