@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.strongest import Strongest
 
 
 class Evidence(NamedTuple):
@@ -20,15 +21,15 @@ class Evidence(NamedTuple):
     """(B, k) its share of the read, ``p_bi`` of eq. 13; the weights of all objects of a query sum to 1."""
 
 
-def weigh(stored: StoredKeys, query: Tensor, places: Tensor, *, total: Tensor) -> Evidence:
-    """Tell of some keys what they weigh in the read of each query; nothing, where it has read nothing.
+def weigh(stored: StoredKeys, strongest: Strongest, *, total: Tensor) -> Evidence:
+    """Tell of the strongest keys what they weigh in the read of each query; nothing, where it has read nothing.
 
     Args:
         stored: the memory that was read.
-        query: (B, D) encoded queries.
-        places: (B, k) places of keys, strongest first; -1 for none.
+        strongest: (B, k) keys.
         total: (B,) log of the sum of ``exp(z_bi)`` over all that was read.
     """
-    weights = (stored.scores_of(query, places) - total[:, None]).exp().masked_fill(total.isneginf()[:, None], 0)
+    places, scores = strongest
+    weights = (scores - total[:, None]).exp().masked_fill(total.isneginf()[:, None], 0)
     near = places.clamp(min=0)
     return Evidence(stored.ids[near].masked_fill(places < 0, -1), stored.labels[near], weights)

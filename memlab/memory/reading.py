@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor
 
 from memlab import functional
 from memlab.checks import check_whole_number
 from memlab.functional import ClassRead
-from memlab.index import ExactIndex, Index, Places
+from memlab.index import Index, Places
 from memlab.memory.evidence import Evidence, weigh
 from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.strongest import Strongest
 
 
 class ReadAll:
@@ -20,11 +22,10 @@ class ReadAll:
     def open(self, stored: StoredKeys) -> None:
         """Read these keys from now on."""
         self.stored = stored
-        self._index: Index | None = None
 
     def close(self) -> None:
         """Let the keys go."""
-        del self.stored, self._index
+        del self.stored
 
     def cells(self, available: int) -> int:
         """How many keys of so many a query reads."""
@@ -43,38 +44,27 @@ class ReadAll:
         """
         return self.stored.read(query, exclude)
 
-    def evidence(
-        self, query: Tensor, *, k: int, exclude: Tensor | None = None, read: ClassRead | None = None
-    ) -> Evidence:
-        """The k keys that weigh most in the read of each query.
+    @torch.no_grad()
+    def read_with_evidence(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> tuple[ClassRead, Evidence]:
+        """Read the keys once, and tell which weigh most. Without gradient.
 
         Args:
             query: (B, D) encoded queries.
-            k: how many, at most as many as are read.
+            k: how many keys are told, at most as many as are read.
             exclude: (B,) id of the object that each query must not read, or None to read all.
-            read: what `read` gave for the same queries, so that the keys are not read again; None to read them.
+
+        Returns:
+            what `read` gives, and the k keys that weigh most in it.
 
         Raises:
             ValueError: if k is not a whole number from 1 to the keys read.
         """
         check_k(k, available=self.cells(len(self.stored)))
-        total = (read or self.read(query, exclude)).class_scores.logsumexp(-1)
-        return weigh(self.stored, query, self._nearest(query, k, exclude), total=total)
+        read, strongest = self._read_with_strongest(query, k, exclude)
+        return read, weigh(self.stored, strongest, total=read.class_scores.logsumexp(-1))
 
-    def _nearest(self, query: Tensor, k: int, exclude: Tensor | None) -> Tensor:
-        """(B, k) places of the nearest keys."""
-        if self._index is None:
-            self._index = self._build()
-        own = None if exclude is None else Places(self.stored.ids).of(exclude)
-        return self._index.search(self.stored.similarity.search_vectors(query), k, exclude=own)
-
-    def _build(self) -> Index:
-        index = self._empty_index()
-        index.build(self.stored.similarity.search_vectors(self.stored.keys), metric=self.stored.similarity.metric)
-        return index
-
-    def _empty_index(self) -> Index:
-        return ExactIndex()
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+        return self.stored.read_with_strongest(query, k, exclude)
 
 
 class ReadTopK(ReadAll):
@@ -93,9 +83,17 @@ class ReadTopK(ReadAll):
     def __init__(self, *, k: int, index: Index) -> None:
         self.k = check_whole_number("k", k)
         self._template = index
+        self._index: Index | None = None
 
-    def _empty_index(self) -> Index:
-        return copy.copy(self._template)
+    def open(self, stored: StoredKeys) -> None:
+        """See `ReadAll.open`; the index is built when they are first read."""
+        super().open(stored)
+        self._index = None
+
+    def close(self) -> None:
+        """See `ReadAll.close`."""
+        super().close()
+        self._index = None
 
     def cells(self, available: int) -> int:
         """See `ReadAll.cells`."""
@@ -103,9 +101,27 @@ class ReadTopK(ReadAll):
 
     def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
         """See `ReadAll.read`. Without gradient of the choice; differentiable in queries and keys."""
-        places = self._nearest(query, self.cells(len(self.stored)), exclude)
-        scores = self.stored.scores_of(query, places)
-        return functional.read_cells(scores, self.stored.labels[places.clamp(min=0)], self.stored.num_classes)
+        return self._read(self._nearest(query, exclude))
+
+    def _read(self, nearest: Strongest) -> ClassRead:
+        labels = self.stored.labels[nearest.places.clamp(min=0)]
+        return functional.read_cells(nearest.scores, labels, self.stored.num_classes)
+
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+        nearest = self._nearest(query, exclude)
+        scores, order = nearest.scores.topk(k, dim=-1)
+        return self._read(nearest), Strongest(nearest.places.gather(-1, order), scores)
+
+    def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
+        """The K nearest keys, as the index finds them."""
+        if self._index is None:
+            self._index = copy.copy(self._template)
+            vectors = self.stored.similarity.search_vectors(self.stored.keys)
+            self._index.build(vectors, metric=self.stored.similarity.metric)
+        own = None if exclude is None else Places(self.stored.ids).of(exclude)
+        vectors = self.stored.similarity.search_vectors(query)
+        places = self._index.search(vectors, self.cells(len(self.stored)), exclude=own)
+        return Strongest(places, self.stored.scores_of(query, places))
 
 
 def check_k(k: object, *, available: int) -> None:

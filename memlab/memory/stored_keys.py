@@ -14,7 +14,8 @@ from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.functional import ClassRead, are_bounded
 from memlab.memory.similarity import Similarity
-from memlab.memory.tiles import Tiles, read_tiles
+from memlab.memory.strongest import Strongest
+from memlab.memory.tiles import Tiles, read_tiles, read_with_blocks
 
 SCORES_AT_A_TIME = {"cpu": 2**19, "cuda": 2**24}
 """Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache of a core, on a GPU it is large enough to be
@@ -92,15 +93,24 @@ class StoredKeys:
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
         query_terms, key_terms = self._terms(query)
-        tiles = Tiles(
-            parts=self.tiles(len(query)),
-            labels=self.labels,
-            num_classes=self.num_classes,
-            ids=self.ids,
-            exclude=exclude,
-            bounded=self._are_bounded(query_terms, key_terms),
-        )
-        return read_tiles(query_terms, key_terms, tiles)
+        return read_tiles(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
+
+    @torch.no_grad()
+    def read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None = None) -> tuple[ClassRead, Strongest]:
+        """Read all keys, and find in the same pass the k of highest score of each query. Without gradient.
+
+        Args:
+            query: (B, D) encoded queries.
+            k: at most N.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+        """
+        query_terms, key_terms = self._terms(query)
+        read, blocks = read_with_blocks(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
+        places = blocks.candidates(k)
+        if exclude is not None:
+            places = places.masked_fill(self.ids[places.clamp(min=0)] == exclude[:, None], -1)
+        scores, chosen = self.scores_of(query, places).topk(k, dim=-1)
+        return read, Strongest(places.gather(-1, chosen), scores)
 
     def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
         """(B, K) scores of some keys for each query.
@@ -111,13 +121,24 @@ class StoredKeys:
         """
         query_terms, key_terms = self._terms(query)
         of_places = key_terms[places.clamp(min=0).flatten()].view(*places.shape, -1)
-        scores = (query_terms[:, None] * of_places).sum(-1)
+        scores = torch.bmm(of_places, query_terms[:, :, None]).squeeze(-1)
         return scores.masked_fill(places < 0, -torch.inf)
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""
         size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**19) // max(queries, 1), 128)
         return parts(len(self), size)
+
+    def _tiles(self, query_terms: Tensor, key_terms: Tensor, exclude: Tensor | None) -> Tiles:
+        return Tiles(
+            parts=self.tiles(len(query_terms)),
+            labels=self.labels,
+            num_classes=self.num_classes,
+            ids=self.ids,
+            exclude=exclude,
+            bounded=self._are_bounded(query_terms, key_terms),
+            ends=self._ends,
+        )
 
     def _terms(self, query: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D') and (N, D') what is multiplied to score the keys, in the wider type; see `Similarity`."""
@@ -147,6 +168,13 @@ class StoredKeys:
     def _fixed_terms(self) -> Tensor:
         """(N, D') key terms without gradient, made once for all queries."""
         return self.similarity.key_terms(self.keys, self._centre)
+
+    @cached_property
+    def _ends(self) -> Tensor | None:
+        """(C,) where the keys of each class end, if they are sorted by class."""
+        if not len(self) or self.labels.device.type != "cpu" or (self.labels.diff() < 0).any():
+            return None
+        return self.labels.bincount(minlength=self.num_classes).cumsum(0)
 
     @cached_property
     def _longest_fixed(self) -> float:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memlab import functional
+from memlab.memory.strongest import Blocks
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Tiles:
         ids: (M,) which object each key is.
         exclude: (B,) id of the object that each query must not read, or None to read all.
         bounded: whether `memlab.functional.are_bounded` holds of the scores.
+        ends: (C,) where the keys of each class end if they are sorted by class, or None.
     """
 
     parts: Sequence[slice]
@@ -31,6 +33,13 @@ class Tiles:
     ids: Tensor
     exclude: Tensor | None
     bounded: bool
+    ends: Tensor | None = None
+
+    def counts(self, part: slice) -> Tensor | None:
+        """(C,) how many keys of a part are in each class, if they are sorted by class."""
+        if self.ends is None:
+            return None
+        return torch.cat([self.ends.new_zeros(1), self.ends]).clamp(part.start, part.stop).diff()
 
     def scored(self, query_terms: Tensor, key_terms: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Of each tile its place, (B, m) scores in bits, and (m, B) memory to work in.
@@ -65,16 +74,30 @@ def read_tiles(query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> function
     return functional.ClassRead(*_ReadTiles.apply(query_terms, key_terms, tiles))
 
 
+def read_with_blocks(query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> tuple[functional.ClassRead, Blocks]:
+    """As `read_tiles`, without gradient; and in the same pass, where the strongest keys lie."""
+    blocks = Blocks()
+    with torch.no_grad():
+        in_bits, lowest = _sum(query_terms, key_terms, tiles, blocks)
+    return functional.ClassRead(in_bits / functional.LOG2_E, lowest), blocks
+
+
+def _sum(query_terms: Tensor, key_terms: Tensor, tiles: Tiles, blocks: Blocks | None = None) -> tuple[Tensor, Tensor]:
+    """(B, C) class scores in bits and (B,) lowest scores in nats."""
+    sums = functional.ClassSums(tiles.num_classes, like=query_terms, base=2, bounded=tiles.bounded)
+    for part, scores, spare in tiles.scored(query_terms, key_terms):
+        if blocks is not None:
+            blocks.take(part.start, scores)
+        sums.add(scores, tiles.labels[part], spare=spare, counts=tiles.counts(part))
+    return sums.class_scores(), sums.lowest / functional.LOG2_E
+
+
 class _ReadTiles(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> tuple[Tensor, Tensor]:
-        sums = functional.ClassSums(tiles.num_classes, like=query_terms, base=2, bounded=tiles.bounded)
-        for part, scores, spare in tiles.scored(query_terms, key_terms):
-            sums.add(scores, tiles.labels[part], spare=spare)
-        in_bits = sums.class_scores()
+        in_bits, lowest = _sum(query_terms, key_terms, tiles)
         ctx.tiles = tiles
         ctx.save_for_backward(in_bits, query_terms, key_terms)
-        lowest = sums.lowest / functional.LOG2_E
         ctx.mark_non_differentiable(lowest)
         return in_bits / functional.LOG2_E, lowest
 

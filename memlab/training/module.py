@@ -182,7 +182,8 @@ class MemoryClassifier(pl.LightningModule):
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure on validation objects, and on test objects for the learning curve."""
-        query, read = self._read(batch)
+        query: Tensor = self.encoder(batch.inputs)
+        read = self._reading.read(query)
         self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, read, batch)
         if dataloader_idx == 0 and batch_idx == 0:
             stored = self._reading.stored
@@ -192,13 +193,13 @@ class MemoryClassifier(pl.LightningModule):
 
     def test_step(self, batch: Queries, batch_idx: int) -> None:
         """Measure on test objects, and keep what was answered."""
-        query, read = self._read(batch)
+        read, prediction = self._predicted(batch)
         self._measure(self.test_metrics, read, batch)
-        self._tested_batches.append(self._prediction(batch, query, read).cpu())
+        self._tested_batches.append(prediction.cpu())
 
     def predict_step(self, batch: Queries, batch_idx: int) -> Prediction:
         """Class mass and evidence of each query."""
-        return self._prediction(batch, *self._read(batch))
+        return self._predicted(batch)[1]
 
     def embedded(self, *, queries: Support, keys: Support) -> tuple[Tensor, Tensor]:
         """(Q, D') and (M, D') points of some objects: the nearest by Euclidean distance is that by the similarity.
@@ -208,18 +209,15 @@ class MemoryClassifier(pl.LightningModule):
         self.to(keys.store.device).eval()
         return self.memory.similarity.points(self._encoded(queries).keys, self._encoded(keys).keys)
 
-    def _read(self, batch: Queries) -> tuple[Tensor, functional.ClassRead]:
-        """(B, D) encoded queries and what they have read."""
-        query: Tensor = self.encoder(batch.inputs)
-        return query, self._reading.read(query)
-
     def _measure(self, metrics: EvaluationMetrics, read: functional.ClassRead, batch: Queries) -> None:
         metrics.measure(read, batch.labels)
         self.log_dict(metrics, on_step=False, on_epoch=True, add_dataloader_idx=False, batch_size=len(batch.labels))
 
-    def _prediction(self, batch: Queries, query: Tensor, read: functional.ClassRead) -> Prediction:
-        evidence = self._reading.evidence(query, k=min(self._evidence_k, len(self._reading.stored)), read=read)
-        return Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
+    def _predicted(self, batch: Queries) -> tuple[functional.ClassRead, Prediction]:
+        """What queries have read, and what that says of them."""
+        k = min(self._evidence_k, self._reading.cells(len(self._reading.stored)))
+        read, evidence = self._reading.read_with_evidence(self.encoder(batch.inputs), k=k)
+        return read, Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
 
     def _encode_memory(self) -> None:
         self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.whole_support())))

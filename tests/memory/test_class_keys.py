@@ -108,7 +108,7 @@ class TestPrototypes:
         memory, reading = PrototypeMemory(similarity=similarity), ReadAll()
         reading.open(memory.stored_keys(lambda: stored(encoder, similarity, support)))
         torch.testing.assert_close(reading.class_scores(queries()), memory(encoder, queries(), support))
-        assert reading.evidence(queries(), k=2).ids.tolist() == [[-1, -1]] * B
+        assert reading.read_with_evidence(queries(), k=2)[1].ids.tolist() == [[-1, -1]] * B
 
 
 class TestLinear:

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from memlab import functional
+from memlab.functional import definition
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
-from memlab.memory import FullMemory
+from memlab.memory import FullMemory, strongest
 from memlab.memory.reading import ReadAll, ReadTopK
 from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
@@ -84,6 +85,38 @@ def test_autocast_does_not_touch_the_read() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("order", ["sorted", "as it comes"])
+@pytest.mark.parametrize("exclude", [None, torch.tensor([5])])
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=5.0), Cosine(scale=100.0), Euclidean(scale=400.0)])
+def test_one_query_alone_reads_what_it_reads_among_others(
+    stored: StoredKeys, similarity: Similarity, exclude: torch.Tensor | None, order: str
+) -> None:
+    """Also of classes that have no keys, before, between and after those that have."""
+    labels = 2 * stored.labels + 1
+    rows = labels.argsort(stable=True) if order == "sorted" else torch.arange(N)
+    stored = StoredKeys(stored.keys[rows], labels[rows], stored.ids[rows], 2 * C + 3, similarity)
+    scores = similarity(queries(), stored.keys)
+    if exclude is not None:
+        scores = functional.exclude_rows(scores, stored.ids, exclude.expand(5))
+    expected = definition.class_read(scores, stored.labels, 2 * C + 3)
+    for number, query in enumerate(queries().split(1)):
+        found = stored.read(query, exclude)
+        torch.testing.assert_close(found.class_scores[0], expected.class_scores[number], rtol=1e-12, atol=1e-11)
+        torch.testing.assert_close(found.lowest[0], expected.lowest[number], rtol=1e-12, atol=1e-11)
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_the_strongest_are_found_whatever_the_blocks(
+    stored: StoredKeys, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strongest, "BLOCK", block)
+    expected = (queries() @ stored.keys.T).sort(dim=1, descending=True)
+    for k in (1, 4, N):
+        _, found = stored.read_with_strongest(queries(), k)
+        torch.testing.assert_close(found.scores, expected.values[:, :k])
+        assert torch.equal(found.places, expected.indices[:, :k])
+
+
 @pytest.mark.parametrize("queries", [0, 1, 100, 10**7])
 def test_tiles_cover_the_keys_once(queries: int) -> None:
     stored = StoredKeys(torch.randn(100_000, 2), torch.zeros(100_000), torch.arange(100_000), 1, Dot())
@@ -127,7 +160,7 @@ def test_a_query_that_has_read_nothing_has_an_even_mass_and_no_evidence(reading:
     assert functional.class_log_mass(class_scores)[0].exp().tolist() == pytest.approx([1 / C] * C)
     assert functional.answers(class_scores).tolist() == [-1, 2]
     assert lowest[0] == torch.inf
-    evidence = reading.evidence(queries()[:2], k=1, exclude=exclude)
+    _, evidence = reading.read_with_evidence(queries()[:2], k=1, exclude=exclude)
     assert evidence.weights.tolist() == [[0.0], [1.0]]
     assert evidence.ids.tolist() == [[-1], [7]]
 
@@ -144,12 +177,11 @@ def test_evidence_is_the_top_of_the_weights(stored: StoredKeys, k: int, exclude:
     if exclude is not None:
         scores = functional.exclude_rows(scores, stored.ids, exclude)
     expected = scores.softmax(dim=1).sort(dim=1, descending=True)
-    found = opened(ReadAll(), stored).evidence(queries(), k=k, exclude=exclude)
+    reading = opened(ReadAll(), stored)
+    read, found = reading.read_with_evidence(queries(), k=k, exclude=exclude)
     torch.testing.assert_close(found.weights, expected.values[:, :k])
     assert torch.equal(found.labels, stored.labels[found.ids])
-    reading = opened(ReadAll(), stored)
-    again = reading.evidence(queries(), k=k, exclude=exclude, read=reading.read(queries(), exclude))
-    assert all(torch.equal(one, other) for one, other in zip(found, again, strict=True))
+    assert all(torch.equal(*each) for each in zip(read, reading.read(queries(), exclude), strict=True))
     weights_of_ids = scores.softmax(dim=1).gather(1, found.ids)
     torch.testing.assert_close(weights_of_ids, found.weights)
 
@@ -182,7 +214,8 @@ class TestTopK:
 
     def test_evidence_is_of_what_was_read(self, k: int, exclude: torch.Tensor | None) -> None:
         shown = min(k, 3)
-        found = self.reading.evidence(queries(), k=shown, exclude=exclude)
+        read, found = self.reading.read_with_evidence(queries(), k=shown, exclude=exclude)
+        assert all(torch.equal(*each) for each in zip(read, self.reading.read(queries(), exclude), strict=True))
         expected = self.scores.softmax(dim=1).sort(dim=1, descending=True)
         torch.testing.assert_close(found.weights, expected.values[:, :shown])
         assert torch.equal(found.ids, expected.indices[:, :shown])
@@ -195,7 +228,7 @@ def test_a_class_that_is_not_read_has_no_mass_and_the_evidence_says_so() -> None
     reading = opened(ReadTopK(k=2, index=ExactIndex()), stored)
     class_scores = reading.class_scores(torch.tensor([[1.0]]))
     assert class_scores.tolist() == [[9.0, 8.0, -torch.inf]]
-    found = reading.evidence(torch.tensor([[1.0]]), k=2, exclude=torch.tensor([0]))
+    _, found = reading.read_with_evidence(torch.tensor([[1.0]]), k=2, exclude=torch.tensor([0]))
     assert found.ids.tolist() == [[1, 2]]
 
 
@@ -210,9 +243,9 @@ def test_the_next_memory_opened_is_searched_anew() -> None:
 @pytest.mark.parametrize(("k", "rule"), [(0, "whole number"), (1.5, "whole number"), (N + 1, f"at most {N}")])
 def test_k_must_fit_the_memory(stored: StoredKeys, k: object, rule: str) -> None:
     with pytest.raises(ValueError, match=f"k={k}: must be .*{rule}"):
-        opened(ReadAll(), stored).evidence(queries(), k=k)  # type: ignore[arg-type]
+        opened(ReadAll(), stored).read_with_evidence(queries(), k=k)  # type: ignore[arg-type]
 
 
 def test_evidence_must_fit_what_is_read(stored: StoredKeys) -> None:
     with pytest.raises(ValueError, match=r"k=4: must be at most 3, the objects that a query reads"):
-        opened(ReadTopK(k=3, index=ExactIndex()), stored).evidence(queries(), k=4)
+        opened(ReadTopK(k=3, index=ExactIndex()), stored).read_with_evidence(queries(), k=4)
