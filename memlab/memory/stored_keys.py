@@ -120,8 +120,8 @@ class StoredKeys:
             places: (B, K) places of keys; -1, for none, has minus infinity.
         """
         query_terms, key_terms = self._terms(query)
-        of_places = key_terms[places.clamp(min=0).flatten()].view(*places.shape, -1)
-        scores = torch.bmm(of_places, query_terms[:, :, None]).squeeze(-1)
+        of_places = key_terms.index_select(0, places.clamp(min=0).flatten()).view(*places.shape, -1)
+        scores = (of_places * query_terms[:, None]).sum(-1)
         return scores.masked_fill(places < 0, -torch.inf)
 
     def tiles(self, queries: int) -> list[slice]:

@@ -236,7 +236,7 @@ class TestIVF:
         index = IVFIndex(lists="auto", probes=2)
         index.build(random(100, D, seed=0), metric=metric)
         centroids = index.state()["centroids"].clone()
-        assert centroids.shape == (10, D)
+        assert centroids.shape == (20, D)
         index.build(5 + random(100, D, seed=1), metric=metric)
         assert torch.equal(index.state()["centroids"], centroids)
         restored = IVFIndex(lists="auto", probes=2)
@@ -275,6 +275,20 @@ class TestIVF:
     def test_refuses_bad_sizes(self, words: dict[str, int], message: str) -> None:
         with pytest.raises(ValueError, match=message):
             IVFIndex(**words)
+
+    @METRIC
+    def test_what_is_updated_lies_in_the_list_of_the_nearest_centroid(self, metric: str) -> None:
+        """However far it has moved: the lists on the way are gone through."""
+        index = IVFIndex(lists=40, probes=1)
+        line = torch.linspace(0, 40, 400)[:, None] * torch.tensor([1.0, 0.0]) + 0.01 * random(400, 2, seed=0)
+        turned = torch.stack([(line[:, 0] / 20).cos(), (line[:, 0] / 20).sin()], dim=1)
+        vectors = line if metric == "L2" else turned  # along a line, or an arc of less than half a circle
+        index.build(vectors, metric=metric)
+        places = torch.arange(0, 400, 3)
+        moved = vectors[places.flip(0)]
+        index.update(places, moved)
+        found = index.search(moved, 400)
+        assert (found == places[:, None]).any(1).all()
 
     def test_what_is_updated_before_and_after_a_removal_is_found(self) -> None:
         """As long as nothing has been removed vectors are replaced; afterwards they are taken out and put in."""
