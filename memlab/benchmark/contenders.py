@@ -2,19 +2,17 @@
 
 A contender is made for some material and then called again and again; every call does all the work once. Calls for a
 read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival. Only
-topk, which reads less by design, returns none. Calls for a search return the places found. A call for a start is the
-life of a process, and returns none.
+topk, which reads less by design, returns none, and neither does the arithmetic alone, which is no contender but the
+limit of all. Calls for a search return the places found. A call for a start is the life of a process, and returns none;
+one for a fit returns the seconds of a step, as the process tells them.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,19 +22,20 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from memlab import functional
-from memlab.benchmark.material import Material
+from memlab.benchmark.arithmetic import encodings_and_products, four_products, products, search_products
+from memlab.benchmark.material import Call, Maker, Material
+from memlab.benchmark.problem import OWN
+from memlab.benchmark.whole_commands import fits, starts
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import ChunkedMemory, FullMemory, Memory, TopKMemory
 from memlab.memory.chunked import graph_bytes
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Dot, Euclidean
 
-Call = Callable[[], Tensor | None]
-Maker = Callable[[Material], Call]
-
-OWN = "memlab"
-BARE = "python -c pass"
-"""As fast as a command in Python can be."""
+ARITHMETIC = "arithmetic alone"
+"""The products, and of a step the encodings too, without which it cannot be done, and nothing else."""
+SLOW_ON_CPU = {"KeOps": "without matrix products it takes minutes on a CPU"}
+"""Measured there only if named, and why."""
 NEEDS = {"KeOps": "pykeops", "NCALoss": "pytorch_metric_learning", "faiss": "faiss", "ivf": "faiss", "hnsw": "faiss"}
 """Package that a contender needs whose name has the word in it."""
 INDEXES: dict[str, Callable[[], Index]] = {
@@ -48,8 +47,6 @@ REFRESH_EVERY = 20
 """Steps between two refreshes of the keys that topk stores."""
 NEIGHBOURS = 10
 """Neighbours that vote where a rival does not read everything."""
-TRAIN = Path(__file__).parents[2] / "train.py"
-"""Beside the package in a clone; nowhere else, where a script of that name may be anybody's."""
 
 
 def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) -> dict[str, Maker]:
@@ -62,6 +59,7 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
     """
     if task == "read":
         found = {
+            ARITHMETIC: four_products,
             f"{OWN} full": _read(_full_read),
             f"{OWN} tiles": _read(_tiles_read),
             "plain PyTorch": _read(_plain_loss),
@@ -70,7 +68,7 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
             "KeOps": _read(_keops),
         }
     elif task == "step":
-        found = {f"{OWN} full": _full_step}
+        found = {ARITHMETIC: encodings_and_products, f"{OWN} full": _full_step}
         for chunk in chunks:
             for budget in [0.0, *budgets]:
                 keeps = f" keeping {budget:.0%}" if budget else ""
@@ -84,20 +82,15 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
         found["NCALoss"] = _encode_all(_nca)
         found["KeOps"] = _encode_all(_keops)
     elif task == "search":
-        found = {f"{OWN} {index}": _search(index) for index in INDEXES}
+        found = {ARITHMETIC: search_products} | {f"{OWN} {index}": _search(index) for index in INDEXES}
         found["faiss flat"] = _faiss_flat
+    elif task == "fit":
+        found = fits()
     elif task == "start":
-        found = {
-            BARE: _command("-c", "pass"),
-            "python -c 'import torch'": _command("-c", "import torch"),
-            f"{OWN} --help": _command("-m", OWN, "--help"),
-            f"{OWN} report --help": _command("-m", OWN, "report", "--help"),
-        }
-        if in_clone():
-            found["python train.py --help"] = _command(str(TRAIN), "--help")
-            found["python train.py, misspelt"] = _command(str(TRAIN), "optimiser.lr=1", status=1)
+        found = starts()
     else:
         found = {
+            ARITHMETIC: products,
             f"{OWN} full": _whole_matrix,
             f"{OWN} tiles": _tiles,
             "faiss flat + vote": _faiss,
@@ -108,11 +101,6 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
         for name, make in found.items()
         if all(find_spec(package) for word, package in NEEDS.items() if word in name)
     }
-
-
-def in_clone() -> bool:
-    """Whether there is a train.py to be started."""
-    return TRAIN.is_file()
 
 
 def period(contender: str) -> int:
@@ -350,18 +338,6 @@ def _faiss_flat(material: Material) -> Call:
     index = faiss.IndexFlatL2(material.problem.embedding)
     index.add(keys)
     return lambda: torch.from_numpy(index.search(query, material.problem.nearest)[1])
-
-
-def _command(*words: str, status: int = 0) -> Maker:
-    def make(_: Material) -> Call:
-        def call() -> None:
-            ended = subprocess.run([sys.executable, *words], capture_output=True, text=True)
-            if ended.returncode != status or "Traceback" in ended.stderr:
-                raise RuntimeError(ended.stderr.strip().split("\n")[-1] or f"exit status {ended.returncode}")
-
-        return call
-
-    return make
 
 
 def recall(material: Material, found: Tensor) -> float:

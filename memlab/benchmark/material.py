@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -129,3 +130,8 @@ def _encoder(name: str, size: int) -> nn.Module:
     if name == "linear":
         return Linear(input_shape=shape, embedding_size=size)
     return MLP(input_shape=shape, embedding_size=size, hidden_sizes={"mlp": [512, 512], "table": [256, 256]}[name])
+
+
+Call = Callable[[], Tensor | None]
+"""Does all the work of a contender once."""
+Maker = Callable[[Material], Call]

@@ -6,6 +6,7 @@ the thread pools of several libraries in one process get in each other's way.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,9 +18,9 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
-from memlab.benchmark.contenders import Call, contenders, period, recall
-from memlab.benchmark.material import Material
-from memlab.benchmark.problem import Problem
+from memlab.benchmark.contenders import contenders, period, recall
+from memlab.benchmark.material import Call, Material
+from memlab.benchmark.problem import WHOLE_COMMANDS, Problem
 from memlab.device import give_back_freed_memory, peak_memory, raise_malloc_thresholds, resident_memory, seconds
 from memlab.memory.out_of_memory import is_out_of_memory
 
@@ -55,7 +56,7 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     """Of a call, one for each round."""
     peak_bytes: int = 0
-    """Above what data and libraries take; not of a start."""
+    """Above what data and libraries take; not of whole commands."""
     loss: float | None = None
     """Of a read or a step."""
     recall: float | None = None
@@ -90,12 +91,13 @@ def measure(
     try:
         for each in found:
             said(f"{problem.name}: first call of {each.contender}")
-            worker = (_Command if problem.task == "start" else _Worker)(problem, each.contender, settings)
+            of_commands = problem.task in WHOLE_COMMANDS
+            worker = (_Command if of_commands else _Worker)(problem, each.contender, settings)
             workers.append(worker)
             answer = worker.ask()
             if isinstance(answer, str):
                 each.failure = answer
-            elif problem.task != "start":
+            elif not of_commands:
                 each.peak_bytes = int(answer[0])
                 each.loss, each.recall = (None, answer[1]) if problem.task == "search" else (answer[1], None)
         for number in range(rounds):
@@ -145,11 +147,13 @@ class _Command:
         self._call = make(Material(problem))
 
     def ask(self) -> tuple[float, None] | str:
-        """Seconds of a call, or why it fails."""
+        """Seconds of a call, or those that it tells itself; or why it fails."""
+        start = time.perf_counter()
         try:
-            return seconds(self._call, torch.device("cpu")), None
+            told = self._call()
         except RuntimeError as error:
             return str(error)
+        return time.perf_counter() - start if told is None else told.item(), None
 
     def stop(self) -> None:
         """Nothing is left running."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+OWN = "memlab"
+"""Begins the names of contenders of our own."""
+
 INPUT_SHAPES: dict[str, tuple[int, ...]] = {
     "linear": (32,),
     "mlp": (64,),
@@ -18,8 +21,11 @@ TASKS = {
     "step": "a training step: encoding M support objects and reading them, forward and backward",
     "evaluation": "class mass of B queries over M stored keys, without gradient",
     "search": "the K nearest of M stored keys, in C clusters of 8 inner dimensions, for B queries",
+    "fit": "a step of python train.py on digits, as it is typed, beside a loop written by hand",
     "start": "a command from being typed to its answer, of those that compute nothing",
 }
+WHOLE_COMMANDS = {"fit", "start"}
+"""Tasks whose contenders are commands; they have no M, and their memory is not measured."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Problem:
 
     Args:
         task: one of `TASKS`.
-        support: M; 0 for a start, which reads nothing.
+        support: M; 0 for whole commands.
         batch: B.
         embedding: D.
         classes: C.

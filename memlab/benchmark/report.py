@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.table import Table
 
-from memlab.benchmark.contenders import BARE, OWN
+from memlab.benchmark.contenders import ARITHMETIC
 from memlab.benchmark.measurement import Measured
-from memlab.benchmark.problem import Problem
+from memlab.benchmark.problem import OWN, TASKS, WHOLE_COMMANDS, Problem
+from memlab.benchmark.whole_commands import BARE, PLAIN_LOOP
 from memlab.files import write_whole
 
 AGREE = 1e-3
@@ -25,15 +26,16 @@ AHEAD = 0.97
 
 
 def table(group: list[Measured]) -> Table:
-    """The figures of one problem, with ratios to full."""
+    """The figures of one problem, with ratios to full and to the arithmetic alone."""
     problem = group[0].problem
     result = Table(title=_title(problem))
     over = f"over {_reference(problem).removeprefix(OWN).strip()}"
-    memory = ["peak memory", over] if problem.task != "start" else []
+    memory = ["peak memory", over] if problem.task not in WHOLE_COMMANDS else []
     recall = ["recall"] if problem.task == "search" else []
-    for name in ("contender", "time", over, "slowest", *memory, *recall):
+    full, limit = _full(group), _measured(group, ARITHMETIC)
+    over_limit = ["over arithmetic"] if limit else []
+    for name in ("contender", "time", over, *over_limit, "slowest", *memory, *recall):
         result.add_column(name, justify="left" if name == "contender" else "right")
-    full = _full(group)
     for each in group:
         if each.failure:
             result.add_row(each.contender, each.failure, *(len(result.columns) - 2) * ["-"])
@@ -42,16 +44,17 @@ def table(group: list[Measured]) -> Table:
             each.contender,
             _time(each.median_seconds),
             _ratio(each.median_seconds, full.median_seconds if full else 0),
+            *([_ratio(each.median_seconds, limit.median_seconds)] if limit else []),
             _time(max(each.seconds)),
             *(_memory(each.peak_bytes, full.peak_bytes if full else 0) if memory else []),
-            *([f"{each.recall:.3f}"] if each.recall is not None else []),
+            *([f"{each.recall:.3f}" if each.recall is not None else "-"] if recall else []),
         )
     return result
 
 
 def _title(problem: Problem) -> str:
-    if problem.task == "start":
-        return "start: from being typed to the answer"
+    if problem.task in WHOLE_COMMANDS:
+        return f"{problem.task}: {TASKS[problem.task]}"
     where = f", {problem.encoder} encoder" if problem.task == "step" else ""
     nearest = f", K = {problem.nearest}" if problem.task == "search" else ""
     return (
@@ -64,7 +67,7 @@ def remarks(group: list[Measured]) -> Iterator[str]:
     """Where a peer is ahead of memlab's best, and where a contender does not compute what full does."""
     done = [each for each in group if not each.failure]
     ours = [each for each in done if each.contender.startswith(OWN)]
-    peers = [each for each in done if not each.contender.startswith(OWN)]
+    peers = [each for each in done if not each.contender.startswith((OWN, ARITHMETIC))]
     problem = group[0].problem
     place = problem.name
     if not ours or problem.task == "start":  # a start has no peers, only something to compare with
@@ -109,7 +112,7 @@ def draw(found: list[Measured], target: Path, *, note: str) -> None:
             if not points:
                 continue
             style: dict[str, Any] = {"color": f"C{number % 10}", "marker": "osD^v"[number // 10 % 5], "markersize": 4}
-            style["linestyle"] = "-" if name.startswith(OWN) else "--"
+            style["linestyle"] = "-" if name.startswith(OWN) else ":" if name == ARITHMETIC else "--"
             sizes = [each.problem.support for each in points]
             row[0].plot(sizes, [each.median_seconds for each in points], **style)
             row[1].plot(sizes, [max(each.peak_bytes, 2**20) / 2**20 for each in points], **style)
@@ -124,12 +127,15 @@ def draw(found: list[Measured], target: Path, *, note: str) -> None:
 
 def _full(group: list[Measured]) -> Measured | None:
     """What ratios are to, if it was measured."""
-    name = _reference(group[0].problem)
+    return _measured(group, _reference(group[0].problem))
+
+
+def _measured(group: list[Measured], name: str) -> Measured | None:
     return next((each for each in group if each.contender == name and not each.failure), None)
 
 
 def _reference(problem: Problem) -> str:
-    return {"search": f"{OWN} exact", "start": BARE}.get(problem.task, f"{OWN} full")
+    return {"search": f"{OWN} exact", "fit": PLAIN_LOOP, "start": BARE}.get(problem.task, f"{OWN} full")
 
 
 def _time(seconds: float) -> str:

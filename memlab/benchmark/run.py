@@ -16,9 +16,10 @@ import torch
 from rich.console import Console
 
 from memlab.benchmark import report
-from memlab.benchmark.contenders import NEEDS, contenders, in_clone
+from memlab.benchmark.contenders import NEEDS, SLOW_ON_CPU, contenders
 from memlab.benchmark.measurement import Measured, Settings, measure
-from memlab.benchmark.problem import Problem
+from memlab.benchmark.problem import WHOLE_COMMANDS, Problem
+from memlab.benchmark.whole_commands import in_clone
 from memlab.device import machine_name
 from memlab.files import check_new_or_empty
 from memlab.runs.results import versions
@@ -44,11 +45,16 @@ def run(arguments: argparse.Namespace) -> str:
         arguments.raise_malloc_thresholds,
     )
     wanted = [word.strip().lower() for word in arguments.contenders.split(",")]
+    left_out = {
+        name: why
+        for name, why in SLOW_ON_CPU.items()
+        if arguments.device == "cpu" and not any(word and word in name.lower() for word in wanted)
+    }
     names = {
         task: [
             name
             for name in contenders(task, chunks=settings.chunks, budgets=settings.budgets)
-            if any(word in name.lower() for word in wanted)
+            if any(word in name.lower() for word in wanted) and name not in left_out
         ]
         for task in arguments.tasks
     }
@@ -63,7 +69,7 @@ def run(arguments: argparse.Namespace) -> str:
     found: list[Measured] = []
     with console.status("starting") as status:
         for task, group_names in names.items():
-            sizes = [0] if task == "start" else arguments.sizes
+            sizes = [0] if task in WHOLE_COMMANDS else arguments.sizes
             for size in sizes if group_names else []:
                 group = measure(
                     _problem(arguments, task, size), group_names, settings, rounds=arguments.rounds, said=status.update
@@ -76,9 +82,11 @@ def run(arguments: argparse.Namespace) -> str:
     sized = [each for each in found if each.problem.support]
     if sized:
         report.draw(sized, folder / "benchmark.png", note=_in_words(environment))
+    for name, why in left_out.items():
+        console.print(f"left out: {name}, {why}; --contenders {name} measures it")
     if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
         console.print(f"not installed, so not measured: {', '.join(missing)}")
-    if "start" in names and not in_clone():
+    if WHOLE_COMMANDS & set(names) and not in_clone():
         console.print("not in a clone, so not measured: train.py")
     return f"written: {folder / 'benchmark.json'}{' and benchmark.png' if sized else ''}"
 

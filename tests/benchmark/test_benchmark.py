@@ -7,17 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import pytest
 import torch
 from torch import Tensor
+from torch.profiler import profile
 
 from memlab.__main__ import main
-from memlab.benchmark import contenders as contending
-from memlab.benchmark import measurement, report
-from memlab.benchmark.contenders import NEEDS, contenders, period, recall
+from memlab.benchmark import measurement, plain_loop, report, whole_commands
+from memlab.benchmark.contenders import ARITHMETIC, NEEDS, contenders, period, recall
 from memlab.benchmark.material import Material
 from memlab.benchmark.measurement import Measured, Settings
 from memlab.benchmark.problem import TASKS, Problem
+from tests.conftest import REPOSITORY, Outcome
 
 PROBLEM = Problem(
     task="step", support=50, batch=7, embedding=5, classes=4, nearest=8, encoder="linear", device="cpu", dtype="float64"
@@ -31,7 +33,7 @@ def makers(task: str) -> dict[str, Callable[[Material], Callable[[], Tensor | No
 
 class TestContenders:
     @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv"])
-    @pytest.mark.parametrize("name", [name for name in makers("step") if "topk" not in name])
+    @pytest.mark.parametrize("name", [name for name in makers("step") if "topk" not in name and name != ARITHMETIC])
     def test_a_step_has_the_loss_and_the_gradient_of_full(self, name: str, encoder: str) -> None:
         results = []
         for who in ("memlab full", name):
@@ -43,10 +45,22 @@ class TestContenders:
     def test_a_resnet_of_chunks_is_that_of_all(self) -> None:
         self.test_a_step_has_the_loss_and_the_gradient_of_full("memlab chunked 16", "resnet18")
 
-    @pytest.mark.parametrize("name", makers("read"))
+    @pytest.mark.parametrize("name", [name for name in makers("read") if name != ARITHMETIC])
     def test_a_read_has_the_loss_of_full(self, name: str) -> None:
         losses = [makers("read")[who](Material(replace(PROBLEM, task="read")))() for who in ("memlab full", name)]
         torch.testing.assert_close(*losses, rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize("task", ["read", "evaluation", "search", "step"])
+    def test_the_arithmetic_alone_gives_nothing(self, task: str) -> None:
+        assert makers(task)[ARITHMETIC](Material(replace(PROBLEM, task=task)))() is None
+
+    def test_the_arithmetic_of_a_read_is_four_products(self) -> None:
+        material = Material(replace(PROBLEM, task="read"))
+        call = makers("read")[ARITHMETIC](material)
+        with profile() as profiler:
+            call()
+        counts = {each.key: each.count for each in profiler.key_averages()}
+        assert counts["aten::mm"] + counts["aten::addmm_"] == 4
 
     @pytest.mark.parametrize("name", makers("evaluation"))
     def test_an_evaluation_can_be_called(self, name: str) -> None:
@@ -71,7 +85,7 @@ class TestContenders:
         assert len(times) > 1
         assert (len(times) - 1) % 20 == 0
 
-    @pytest.mark.parametrize("name", makers("search"))
+    @pytest.mark.parametrize("name", [name for name in makers("search") if name != ARITHMETIC])
     def test_a_search_finds_nearly_all_that_is_near(self, name: str) -> None:
         material = Material(replace(PROBLEM, task="search", support=2000, embedding=16, dtype="float32"))
         found = makers("search")[name](material)()
@@ -103,9 +117,9 @@ class TestStart:
 
     def test_one_that_fails_has_no_time_but_a_reason(self, monkeypatch: pytest.MonkeyPatch) -> None:
         made = {
-            "well": contending._command("-c", "exit(1)", status=1),
-            "otherwise": contending._command("-c", "exit(2)", status=1),
-            "broken": contending._command("-c", "import nothing", status=1),
+            "well": whole_commands._command("-c", "exit(1)", status=1),
+            "otherwise": whole_commands._command("-c", "exit(2)", status=1),
+            "broken": whole_commands._command("-c", "import nothing", status=1),
         }
         monkeypatch.setattr(measurement, "contenders", lambda *_, **__: made)
         found = measurement.measure(replace(PROBLEM, task="start", support=0), list(made), SETTINGS, rounds=2)
@@ -123,10 +137,47 @@ class TestStart:
         script = tmp_path / "train.py"
         if there:
             script.touch()
-        monkeypatch.setattr(contending, "TRAIN", script)
+        monkeypatch.setattr(whole_commands, "TRAIN", script)
         assert sum("train.py" in name for name in makers("start")) == (2 if there else 0)
         assert main(["bench", "--tasks=start", "--contenders=pass", "--rounds=1", f"--output={tmp_path / 'b'}"]) == 0
         assert ("not in a clone, so not measured: train.py" in capsys.readouterr().out) is not there
+
+
+class TestFit:
+    def test_every_training_tells_the_seconds_of_a_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(whole_commands, "FIT_STEPS", 30)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        problem = replace(PROBLEM, task="fit", support=0)
+        found = measurement.measure(problem, list(makers("fit")), SETTINGS, rounds=1)
+        assert len(found) == (3 if whole_commands.in_clone() else 1)
+        assert [each.failure for each in found] == len(found) * [None]
+        assert all(1e-4 < each.median_seconds < 0.5 for each in found)
+
+    def test_the_plain_loop_has_the_numbers_of_the_default_configuration(self) -> None:
+        with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
+            cfg = hydra.compose("config")
+        encoder, augmentation = cfg.encoder, cfg.augmentation
+        loop = plain_loop
+        sizes = (loop.CHANNELS, loop.KERNEL, loop.POOL, loop.EMBEDDING)
+        assert sizes == (encoder.channels, encoder.kernel_size, encoder.pool_size, encoder.embedding_size)
+        assert (encoder.normalisation, encoder.dropout) == ("layer", 0)
+        assert (cfg.similarity.scale, cfg.similarity.learn_scale) == (loop.SCALE, True)
+        assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (loop.LEARNING_RATE, loop.WEIGHT_DECAY)
+        assert cfg.optimizer._target_ == "torch.optim.AdamW"
+        moves = (augmentation.degrees, augmentation.translate, augmentation.scale)
+        assert moves == (loop.DEGREES, loop.TRANSLATE, loop.ZOOM)
+
+    def test_the_plain_loop_has_the_sizes_of_a_run(self, command: Callable[..., Outcome]) -> None:
+        folder = command("trainer=smoke", "baselines=[]", "figures=false").run_folders[0]
+        sizes = json.loads((folder / "results.json").read_text())["sizes"]
+        loop = plain_loop
+        found = (sizes["train"], sizes["batch"], sizes["support"])
+        assert found == (loop.TRAINING_OBJECTS, loop.BATCH, loop.SUPPORT)
+
+    def test_the_plain_loop_learns(self) -> None:
+        losses, accuracies = plain_loop.train(200)
+        assert losses[-1] < losses[0] / 2
+        assert accuracies[-1] > 0.85
 
 
 class Words:
@@ -221,6 +272,12 @@ class TestReport:
         assert [column[1] for column in columns[1:]] == ["1,200.0 ms", "1.20", "9,000.0 ms", "10 MiB", "0.10"]
         assert [column[6] for column in columns] == ["gone", "out of memory", "-", "-", "-", "-"]
 
+    def test_says_how_far_each_is_from_the_arithmetic(self) -> None:
+        group = [measured(ARITHMETIC, 0.5, 1), *self.group]
+        columns = {str(column.header): list(column.cells) for column in report.table(group).columns}
+        assert columns["over arithmetic"] == ["1.00", "2.00", "2.40", "1.00", "4.00", "1.98", "6.00", "-"]
+        assert not [remark for remark in report.remarks(group) if ARITHMETIC in remark]
+
     def test_a_search_has_recall_and_ratios_to_the_exact_one(self) -> None:
         problem = replace(PROBLEM, task="search")
         names = {"memlab exact": (1.0, 1.0), "memlab ivf": (0.1, 0.97)}
@@ -272,7 +329,7 @@ class TestCommand:
         [
             (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
             (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
-            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, start"),
+            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, fit, start"),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),
@@ -286,11 +343,26 @@ class TestCommand:
             main(["bench", *words])
         assert line in capsys.readouterr().err.splitlines()[-1]
 
+    def test_a_rival_that_takes_minutes_is_measured_if_it_is_named(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pytest.importorskip("pykeops")
+        words = ["--tasks=read", "--sizes=40", "--rounds=1", "--batch-size=5"]
+        for asked, measured in (("keops,tiles", True), ("tiles", False)):
+            folder = tmp_path / asked
+            assert main(["bench", *words, f"--contenders={asked}", f"--output={folder}"]) == 0
+            names = [each["contender"] for each in json.loads((folder / "benchmark.json").read_text())["results"]]
+            assert ("KeOps" in names) is measured
+            assert ("left out: KeOps" in capsys.readouterr().out) is not measured
+
     def test_refuses_what_would_measure_nothing_or_lose_something(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert main(["bench", "--contenders=nobody", f"--output={tmp_path}"]) == 1
-        assert "--contenders nobody: must name some of memlab full, memlab tiles" in capsys.readouterr().err
+        assert (
+            "--contenders nobody: must name some of arithmetic alone, memlab full, memlab tiles"
+            in capsys.readouterr().err
+        )
         (tmp_path / "mine").touch()
         assert main(["bench", f"--output={tmp_path}"]) == 1
         assert "must be a new or an empty folder" in capsys.readouterr().err
