@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +68,12 @@ class Similarity(nn.Module):
     def query_terms(self, query: Tensor, centre: Tensor | None) -> Tensor:
         """``scale a(u)``: (B, D') from (B, D) encoded queries, in float32 or wider; see `centre`."""
         with torch.autocast(query.device.type, enabled=False):
-            return self.scale * self._of_queries(_less(_wide(query), centre))
+            return self.scale * self._of_queries(_wide(query), centre)
 
     def key_terms(self, keys: Tensor, centre: Tensor | None) -> Tensor:
         """``b(m)``: (M, D') from (M, D) encoded support objects, in float32 or wider; see `centre`."""
         with torch.autocast(keys.device.type, enabled=False):
-            return self._of_keys(_less(_wide(keys), centre))
+            return self._of_keys(_wide(keys), centre)
 
     metric = "inner product"
     """By what an index finds the highest scores among `search_vectors`; see `memlab.index`."""
@@ -94,10 +95,10 @@ class Similarity(nn.Module):
         height = (squares.max() - squares).sqrt()
         return torch.cat([query, torch.zeros_like(query[:, :1])], dim=-1), torch.cat([keys, height], dim=-1)
 
-    def _of_queries(self, query: Tensor) -> Tensor:
+    def _of_queries(self, query: Tensor, centre: Tensor | None) -> Tensor:
         return query
 
-    def _of_keys(self, keys: Tensor) -> Tensor:
+    def _of_keys(self, keys: Tensor, centre: Tensor | None) -> Tensor:
         return keys
 
     def forward(self, query: Tensor, keys: Tensor) -> Tensor:
@@ -135,17 +136,18 @@ class Cosine(Similarity):
         """See `Similarity.search_vectors`."""
         return F.normalize(_wide(embeddings), dim=-1)
 
-    def _of_queries(self, query: Tensor) -> Tensor:
-        return F.normalize(query, dim=-1)
+    def _of_queries(self, query: Tensor, centre: Tensor | None) -> Tensor:
+        units: Tensor = _UnitLength.apply(query)
+        return units
 
-    def _of_keys(self, keys: Tensor) -> Tensor:
-        return F.normalize(keys, dim=-1)
+    def _of_keys(self, keys: Tensor, centre: Tensor | None) -> Tensor:
+        return self._of_queries(keys, centre)
 
 
 class Euclidean(Similarity):
     """``-scale |u - m|^2``, the score of Neighbourhood Components Analysis (Goldberger et al. 2004, eq. 1).
 
-    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)``, of u and m less the mean of the queries, or of the keys if
+    As one product: ``(2 u, -|u|^2, -1) . (m, 1, |m|^2)`` of u and m less the mean of the queries, or of the keys if
     they are at hand. That changes no distance, but in float32 the squares of embeddings far from 0 would leave nothing
     of the distances between them.
     """
@@ -156,15 +158,65 @@ class Euclidean(Similarity):
         """Their mean, without gradient; see `Similarity.centre`."""
         return _wide(embeddings.detach()).mean(0)
 
-    def _of_queries(self, query: Tensor) -> Tensor:
-        return torch.cat([2 * query, -query.square().sum(-1, keepdim=True), -torch.ones_like(query[:, :1])], dim=-1)
+    def _of_queries(self, query: Tensor, centre: Tensor | None) -> Tensor:
+        terms: Tensor = _WithSquare.apply(query, centre, True)
+        factors = terms.new_full((terms.shape[1],), 2.0)
+        factors[-2:] = -1
+        return factors * terms
 
-    def _of_keys(self, keys: Tensor) -> Tensor:
-        return torch.cat([keys, torch.ones_like(keys[:, :1]), keys.square().sum(-1, keepdim=True)], dim=-1)
+    def _of_keys(self, keys: Tensor, centre: Tensor | None) -> Tensor:
+        terms: Tensor = _WithSquare.apply(keys, centre, False)
+        return terms
 
 
-def _less(embeddings: Tensor, centre: Tensor | None) -> Tensor:
-    return embeddings if centre is None else embeddings - centre
+class _UnitLength(torch.autograd.Function):
+    """``x / |x|``, and 0 for 0; its gradient is ``(g - (g . y) y) / |x|`` with the result y.
+
+    As `torch.nn.functional.normalize`, whose backward goes over the vectors twice as often.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_(min=1e-12)
+        units: Tensor = vectors / lengths
+        ctx.save_for_backward(units, lengths)
+        return units
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        units, lengths = ctx.saved_tensors
+        along = (gradient * units).sum(-1, keepdim=True)
+        return torch.addcmul(gradient, units, along, value=-1).div_(lengths)
+
+
+class _WithSquare(torch.autograd.Function):
+    """``(x, |x|^2, 1)`` or ``(x, 1, |x|^2)`` of x less a centre, going over the vectors as seldom as can be.
+
+    The gradient of x is ``g_x + 2 x g_s`` with the gradients of its place and of its square.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, centre: Tensor | None, square_first: bool) -> Tensor:
+        size = vectors.shape[1]
+        terms = vectors.new_empty(len(vectors), size + 2)
+        places = terms[:, :size]
+        if centre is None:
+            places.copy_(vectors)
+        else:
+            torch.sub(vectors, centre, out=places)
+        ctx.square = size if square_first else size + 1
+        terms[:, size:] = 1
+        terms[:, ctx.square] = torch.linalg.vector_norm(places, dim=1).square_()
+        ctx.save_for_backward(terms)
+        return terms
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (terms,) = ctx.saved_tensors
+        places, of_places = (each[:, :-2] for each in (terms, gradient))
+        return torch.addcmul(of_places, places, gradient[:, ctx.square, None], value=2), None, None
 
 
 def _wide(embeddings: Tensor) -> Tensor:
