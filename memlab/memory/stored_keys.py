@@ -18,8 +18,8 @@ from memlab.memory.strongest import Strongest
 from memlab.memory.tiles import Tiles, read_tiles, read_with_blocks
 
 SCORES_AT_A_TIME = {"cpu": 2**19, "cuda": 2**24}
-"""Entries of a (B, tile) matrix of scores: on a CPU it stays in the cache of a core, on a GPU it is large enough to be
-worth a launch."""
+"""Entries of a (B, tile) matrix of scores: on a CPU so many for each thread stay in the cache of its core, on a GPU
+they are enough to be worth a launch."""
 
 
 @torch.no_grad()
@@ -126,8 +126,9 @@ class StoredKeys:
 
     def tiles(self, queries: int) -> list[slice]:
         """The places of the tiles that so many queries read at a time."""
-        size = max(SCORES_AT_A_TIME.get(self.keys.device.type, 2**19) // max(queries, 1), 128)
-        return parts(len(self), size)
+        kind = self.keys.device.type
+        entries = SCORES_AT_A_TIME.get(kind, 2**19) * (torch.get_num_threads() if kind == "cpu" else 1)
+        return parts(len(self), max(entries // max(queries, 1), 128))
 
     def _tiles(self, query_terms: Tensor, key_terms: Tensor, exclude: Tensor | None) -> Tiles:
         return Tiles(

@@ -45,7 +45,9 @@ def test_distances_of_far_embeddings_are_those_of_near_ones(offset: float) -> No
 def test_gradients_are_those_of_differences(kind: type[Similarity]) -> None:
     similarity = kind(scale=1.5, learn_scale=True).double()
     query, keys = (torch.randn(rows, 3, dtype=torch.float64, requires_grad=True) for rows in (4, 5))
-    assert torch.autograd.gradcheck(lambda query, keys, _: similarity(query, keys), (query, keys, similarity.log_scale))
+    assert torch.autograd.gradcheck(
+        lambda query, keys, *_: similarity(query, keys), (query, keys, *similarity.parameters())
+    )
 
 
 def test_cosine_of_a_vector_of_length_zero_is_zero() -> None:
