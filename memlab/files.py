@@ -61,6 +61,28 @@ def write_whole(target: Path, text: str) -> None:
         file.write(text)
 
 
+def write_bytes_whole(target: Path, data: bytes) -> None:
+    """Write a file in one move, that is on the disk then; see `named_when_whole`.
+
+    A file that was left unfinished is taken away first, and a link in its place not followed.
+    """
+    with named_when_whole(target) as unfinished:
+        unfinished.unlink(missing_ok=True)
+        with unfinished.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, as they are now: a rename is not, before that."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def check_new_or_empty(name: str, folder: Path) -> Path:
     """Return a folder that does not exist yet or is empty.
 

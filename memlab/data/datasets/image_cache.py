@@ -213,16 +213,26 @@ def decoded(data: bytes, shape: tuple[int, int, int]) -> Pixels:
         Exception: of many kinds, if it cannot be read.
     """
     channels, height, width = shape
-    mode = "RGB" if channels == 3 else "L"
     with Image.open(io.BytesIO(data)) as image:
-        image.draft(mode, (2 * width, 2 * height))  # has libjpeg decode large photographs at a fraction of their size
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16"):  # Pillow would clip it
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-        if upright.mode in ("I", "F"):
-            raise ValueError(f"has 32 bits a pixel (Pillow's mode {upright.mode}); must have 8 or 16 bits a channel")
-        square = ImageOps.fit(upright.convert(mode), (width, height), method=Image.Resampling.BICUBIC)
+        # has libjpeg decode large photographs at a fraction of their size
+        image.draft(_mode(channels), (2 * width, 2 * height))
+        return fitted(image, shape)
+
+
+def fitted(image: Image.Image, shape: tuple[int, int, int]) -> Pixels:
+    """A picture that Pillow has opened as pixels; see `decoded`."""
+    channels, height, width = shape
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):  # Pillow would clip it
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    if upright.mode in ("I", "F"):
+        raise ValueError(f"has 32 bits a pixel (Pillow's mode {upright.mode}); must have 8 or 16 bits a channel")
+    square = ImageOps.fit(upright.convert(_mode(channels)), (width, height), method=Image.Resampling.BICUBIC)
     return np.asarray(square).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+def _mode(channels: int) -> str:
+    return "RGB" if channels == 3 else "L"
 
 
 def _allocated(target: Path, shape: tuple[int, ...]) -> np.memmap[tuple[int, ...], np.dtype[np.uint8]]:

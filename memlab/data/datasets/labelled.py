@@ -29,6 +29,8 @@ class LabelledData:
     """(T,) rows for the test."""
     source: Callable[[int], str] = "row {}".format
     """Tells of a row where its object is from."""
+    levels: int = 255
+    """The lightest grey of uint8 images, 255 in picture files."""
 
     def __post_init__(self) -> None:
         for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):

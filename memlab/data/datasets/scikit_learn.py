@@ -34,7 +34,7 @@ def digits(*, test_fraction: float, split_seed: int) -> LabelledData:
     train_rows, test_rows = stratified_split(
         torch.arange(len(store)), store.labels, held_out=test_fraction, seed=split_seed
     )
-    return LabelledData("digits", store, train_rows, test_rows)
+    return LabelledData("digits", store, train_rows, test_rows, levels=16)
 
 
 def synthetic_table(

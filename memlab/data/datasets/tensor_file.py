@@ -34,15 +34,15 @@ def tensor_file(*, path: str, test_fraction: float, split_seed: int) -> Labelled
         ValueError: if the file cannot be read, lacks an array, or the arrays do not fit each other.
     """
     file = Path(str(path))
-    arrays = _read(file)
+    arrays = read_arrays(file)
     if missing := [name for name in ("X", "y") if name not in arrays]:
         there = ", ".join(map(str, arrays)) or "nothing"
         raise ValueError(f"path={path}: lacks {missing[0]}; must hold X and y, and has {there}")
     if ("X_test" in arrays) != ("y_test" in arrays):
         raise ValueError(f"path={path}: has one of X_test and y_test; must hold both, or neither for a split by a seed")
     names = ["", "_test"] if "X_test" in arrays else [""]
-    inputs = [_inputs(path, f"X{name}", arrays[f"X{name}"]) for name in names]
-    words = [_words(path, f"y{name}", arrays[f"y{name}"]) for name in names]
+    inputs = [real_numbers(path, f"X{name}", arrays[f"X{name}"]) for name in names]
+    words = [label_words(path, f"y{name}", arrays[f"y{name}"]) for name in names]
     for name, x, y in zip(names, inputs, words, strict=True):
         if len(x) != len(y):
             raise ValueError(f"path={path}: X{name} holds {len(x)} objects and y{name} {len(y)} labels")
@@ -78,7 +78,12 @@ def _read_pt(file: Path) -> Any:
 _READERS: dict[str, Callable[[Path], Any]] = {".npz": _read_npz, ".pt": _read_pt, ".safetensors": load_file}
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def read_arrays(file: Path) -> Mapping[str, Any]:
+    """What a .npz, .pt or .safetensors file holds, by name; nothing in it is executed.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
     if file.suffix not in _READERS:
         raise ValueError(f"path={file}: must end in {', '.join(_READERS)}")
     try:
@@ -91,7 +96,12 @@ def _read(file: Path) -> Mapping[str, Any]:
     return arrays
 
 
-def _inputs(path: str, name: str, array: Any) -> Tensor:
+def real_numbers(path: str, name: str, array: Any) -> Tensor:
+    """(N, ...) objects as they are kept: uint8 as it is, all else as float32.
+
+    Raises:
+        ValueError: for what is no such array.
+    """
     try:
         inputs = torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -101,7 +111,12 @@ def _inputs(path: str, name: str, array: Any) -> Tensor:
     return inputs if inputs.dtype is torch.uint8 else inputs.float()
 
 
-def _words(path: str, name: str, array: Any) -> np.ndarray[Any, Any]:
+def label_words(path: str, name: str, array: Any) -> np.ndarray[Any, Any]:
+    """(N,) labels, whole numbers or words.
+
+    Raises:
+        ValueError: for what is no such array.
+    """
     try:
         labels = np.asarray(array)
     except (TypeError, ValueError, RuntimeError) as error:
