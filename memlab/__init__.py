@@ -1,7 +1,22 @@
 """Differentiable nearest-neighbour classification.
 
 An encoder is trained end to end so that attention over a memory of labelled examples gives the class. Importing
-``memlab`` is light: Lightning and Hydra come in only with the modules that need them.
+``memlab`` is light: torch, Lightning and Hydra come in only with what needs them.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from memlab.trained import load as load
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from memlab import trained
+
+        return trained.load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,261 @@
+"""What a trained memory says of some objects, and why."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memlab.data.parts import parts
+from memlab.functional import class_log_mass
+from memlab.memory import StoredKeys
+from memlab.memory.evidence import Evidence
+from memlab.trained.calibration import CalibrationObjects, nonconformity, numbers_of, own_nonconformity, p_values
+from memlab.trained.content import Content
+from memlab.trained.model import Model
+
+
+class View:
+    """A memory as it is at one moment, opened for reading; later changes make another.
+
+    Args:
+        model: encodes, and says how keys are read.
+        content: the objects.
+        reads_objects: False for keys that are of classes and not of objects.
+        calibration: objects held out, or None.
+        temperature: class scores are divided by it.
+        digest: of the memory at this moment.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        content: Content,
+        *,
+        reads_objects: bool,
+        calibration: CalibrationObjects | None,
+        temperature: float,
+        digest: str,
+    ) -> None:
+        self.model = model
+        self.content = content
+        self.reads_objects = reads_objects
+        self.calibration = calibration
+        self.temperature = temperature
+        self.digest = digest
+        ids = content.ids if reads_objects else torch.full_like(content.ids, -1)
+        self._reading = copy.copy(model.reading)
+        self._reading.open(StoredKeys(content.keys, content.labels, ids, len(content.classes), model.similarity))
+
+    @torch.no_grad()
+    def class_scores(self, queries: Tensor, exclude: Tensor | None = None) -> Tensor:
+        """(B, C) class scores of encoded queries, of which each must not read one object."""
+        read = [
+            self._reading.class_scores(queries[part], None if exclude is None else exclude[part])
+            for part in parts(len(queries), self.model.batch_size)
+        ]
+        return torch.cat(read) if read else queries.new_empty(0, len(self.content.classes))
+
+    @torch.no_grad()
+    def answer(self, queries: Tensor, *, k: int, coverage: float | None) -> Answer:
+        """What is said of some encoded queries; see `Answer`."""
+        if not len(queries):
+            return Answer(self, queries, queries.new_empty(0, len(self.content.classes)), _nothing(0, k), coverage)
+        read = self._reading.read(queries)
+        objects = self.reads_objects
+        evidence = self._reading.evidence(queries, k=k, read=read) if objects else _nothing(len(queries), 0)
+        return Answer(self, queries, read.class_scores, evidence, coverage)
+
+    def cells(self) -> int:
+        """Keys that a query reads."""
+        return self._reading.cells(len(self.content))
+
+    @cached_property
+    def conformity(self) -> Tensor:
+        """(n,) nonconformity of the calibration objects that they have with the memory as it is now.
+
+        Raises:
+            ValueError: if there are no calibration objects.
+        """
+        if self.calibration is None:
+            raise ValueError("the memory has no calibration objects; give it some with calibrate(inputs, labels)")
+        if self.calibration.measured_on == self.digest:
+            return self.calibration.nonconformity
+        labels = numbers_of(self.calibration.labels, self.content.classes)
+        return own_nonconformity(self.class_scores(self.calibration.queries.to(self.model.device)), labels)
+
+
+@dataclass(frozen=True)
+class AnswerEvidence:
+    """The k objects that weighed most in each answer, strongest first."""
+
+    ids: NDArray[np.int64]
+    """(n, k) which object; -1 where fewer were read."""
+    labels: list[list[str]]
+    """(n, k) its class; empty for none."""
+    weights: NDArray[np.float64]
+    """(n, k) its share of the read; the weights of all objects of the memory sum to 1."""
+    sources: list[list[str]]
+    """(n, k) where it is from."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the memory says of n objects, and why.
+
+    What is not in the fields is computed when it is asked for, from the memory as it was at the time of the answer.
+
+    Args:
+        view: the memory that was read.
+        queries: (n, D) encoded objects.
+        class_scores: (n, C) what they read.
+        strongest: (n, k) evidence.
+        coverage: of the sets of classes, or None.
+    """
+
+    view: View
+    queries: Tensor
+    class_scores: Tensor
+    strongest: Evidence
+    coverage: float | None
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    @classmethod
+    def join(cls, answers: Sequence[Answer]) -> Answer:
+        """Several answers of the same memory as one."""
+        first = answers[0]
+        evidence = Evidence(*map(torch.cat, zip(*(each.strongest for each in answers), strict=True)))
+        queries, scores = (torch.cat([getattr(each, name) for each in answers]) for name in ("queries", "class_scores"))
+        return cls(first.view, queries, scores, evidence, first.coverage)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """(C,) names of the classes, in the order of the probabilities."""
+        return self.view.content.classes
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(n, C) class mass: softmax(s / T) of class scores s, at the temperature T, which is 1 until it is fit."""
+        temperature = self.view.temperature
+        scores = self.class_scores if temperature == 1 else self.class_scores / temperature
+        return class_log_mass(scores).exp().cpu().double().numpy()
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """(n,) the class with the largest mass."""
+        return self._best(self.class_scores)
+
+    @cached_property
+    def without_strongest(self) -> list[str]:
+        """(n,) what the answer would be if the memory did not hold the strongest object of the evidence.
+
+        Of a memory that reads no objects, the answer as it is.
+        """
+        if not self.strongest.ids.shape[1]:
+            return self.labels
+        return self._best(self.view.class_scores(self.queries, self.strongest.ids[:, 0].contiguous()))
+
+    @cached_property
+    def evidence(self) -> AnswerEvidence:
+        """The objects that weighed most."""
+        ids, content = self.strongest.ids.tolist(), self.view.content
+        names = [
+            [content.classes[label] if identity >= 0 else "" for identity, label in zip(*row, strict=True)]
+            for row in zip(ids, self.strongest.labels.tolist(), strict=True)
+        ]
+        sources = [[content.sources.get(identity, "") for identity in row] for row in ids]
+        return AnswerEvidence(
+            self.strongest.ids.cpu().numpy(), names, self.strongest.weights.cpu().double().numpy(), sources
+        )
+
+    @cached_property
+    def novelty(self) -> NDArray[np.float64]:
+        """(n,) how far an object is from everything in the memory, in nats: ``-log mean_i exp(z_i)``.
+
+        Over all M objects of the memory, of which those not read count as nothing. That is, but for a constant, minus
+        the log of the density of a kernel estimate with the similarity as its kernel.
+        """
+        total = self.class_scores.double().logsumexp(-1)
+        novelty: NDArray[np.float64] = (math.log(len(self.view.content)) - total).cpu().numpy()
+        return novelty
+
+    @cached_property
+    def p_values(self) -> NDArray[np.float64]:
+        """(n, C) conformal p-values of the classes; see `memlab.trained.calibration`.
+
+        Raises:
+            ValueError: if the memory has no calibration objects.
+        """
+        return p_values(nonconformity(self.class_scores).cpu(), self.view.conformity).numpy()
+
+    @cached_property
+    def credibility(self) -> NDArray[np.float64]:
+        """(n,) the largest p-value: small, if no class fits as well as true classes do.
+
+        Raises:
+            ValueError: if the memory has no calibration objects.
+        """
+        largest: NDArray[np.float64] = self.p_values.max(axis=1, initial=0)
+        return largest
+
+    @cached_property
+    def sets(self) -> list[tuple[str, ...]]:
+        """(n,) the classes with a p-value above 1 - coverage, likeliest first: they hold the truth that often.
+
+        A set may be empty, where no class fits.
+
+        Raises:
+            ValueError: if no coverage was asked for, or the memory has no calibration objects.
+        """
+        if self.coverage is None:
+            raise ValueError("coverage=None: must be given to predict, as coverage=0.95, to have sets of classes")
+        order = np.argsort(-self.p_values, axis=1, kind="stable")
+        return [
+            tuple(self.classes[label] for label in row if values[label] > 1 - self.coverage)
+            for row, values in zip(order, self.p_values, strict=True)
+        ]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Each answer as plain values, all that is known: for JSON."""
+        evidence = self.evidence
+        known = self.view.calibration is not None
+        for place in range(len(self)):
+            pieces = zip(
+                evidence.ids[place].tolist(),
+                evidence.labels[place],
+                evidence.weights[place].tolist(),
+                evidence.sources[place],
+                strict=True,
+            )
+            yield {
+                "label": self.labels[place],
+                "probabilities": dict(zip(self.classes, self.probabilities[place].tolist(), strict=True)),
+                "evidence": [
+                    dict(zip(("id", "label", "weight", "source"), piece, strict=True))
+                    for piece in pieces
+                    if piece[0] >= 0
+                ],
+                "without_strongest": self.without_strongest[place],
+                "novelty": float(self.novelty[place]),
+                "credibility": float(self.credibility[place]) if known else None,
+                **({"set": list(self.sets[place])} if self.coverage is not None else {}),
+            }
+
+    def _best(self, class_scores: Tensor) -> list[str]:
+        return [self.classes[label] for label in class_scores.argmax(-1).tolist()]
+
+
+def _nothing(queries: int, k: int) -> Evidence:
+    """Evidence of no objects."""
+    none = torch.full((queries, k), -1)
+    return Evidence(none, none, none.double())

@@ -1,0 +1,114 @@
+"""The objects of a memory at one moment, as they are read: sorted by class, and by id within a class."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memlab.trained.refusal import RefusedMemoryError
+from memlab.trained.segments import SIZE, Entry, Segment
+
+
+@dataclass(frozen=True)
+class Content:
+    """Objects, and how they are numbered: never changed, but replaced.
+
+    All of it follows from which objects there are, whatever was added and taken out before. Classes are those that have
+    objects: first those of the training data in its order, then others by name.
+
+    Args:
+        keys: (N, D) encoded objects.
+        ids: (N,) which object each is.
+        labels: (N,) class numbers, ascending; ids ascend within a class.
+        classes: (C,) their names.
+        sources: where each object is from, by id.
+    """
+
+    keys: Tensor
+    ids: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    sources: Mapping[int, str]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], *, first: Sequence[str], device: torch.device) -> Content:
+        """The objects of some segments.
+
+        Args:
+            segments: one or more.
+            first: names of classes that come before all others, in this order.
+            device: where they are to be.
+
+        Raises:
+            RefusedMemoryError: for keys of several sizes.
+        """
+        if len({(each.keys.shape[1:], each.keys.dtype) for each in segments}) != 1:
+            raise RefusedMemoryError("the keys are of several sizes or types, or there are none")
+        names = [name for each in segments for name in each.labels]
+        classes = in_order(set(names), first)
+        number = {name: label for label, name in enumerate(classes)}
+        labels = torch.tensor([number[name] for name in names])
+        ids = torch.cat([each.ids for each in segments])
+        order = _order(labels, ids)
+        sources = {
+            identity: source
+            for each in segments
+            for identity, source in zip(each.ids.tolist(), each.sources, strict=True)
+        }
+        keys = torch.cat([each.keys for each in segments])[order]
+        return cls(keys.to(device), ids[order].to(device), labels[order].to(device), classes, sources)
+
+    def replaced(self, changed: Mapping[int, Segment | None], *, first: Sequence[str]) -> Content:
+        """With other objects in some segments, by number; None for none."""
+        numbers = torch.tensor(list(changed), device=self.ids.device)
+        stays = ~torch.isin(self.ids // SIZE, numbers)
+        sources = dict(self.sources)
+        for identity in self.ids[~stays].tolist():
+            del sources[identity]
+        come = [each for each in changed.values() if each is not None]
+        labels = self.labels[stays]
+        remaining = [self.classes[label] for label in labels.unique_consecutive().tolist()]
+        classes = in_order({*remaining, *(name for each in come for name in each.labels)}, first)
+        number = {name: label for label, name in enumerate(classes)}
+        renumbered = torch.tensor([number.get(name, -1) for name in self.classes], device=labels.device)
+        new_labels = torch.tensor([number[name] for each in come for name in each.labels], dtype=torch.int64)
+        for each in come:
+            sources.update(zip(each.ids.tolist(), each.sources, strict=True))
+        all_labels = torch.cat([renumbered[labels], new_labels.to(labels.device)])
+        all_ids = torch.cat([self.ids[stays], *(each.ids.to(self.ids.device) for each in come)])
+        order = _order(all_labels, all_ids)
+        keys = torch.cat([self.keys[stays], *(each.keys.to(self.keys) for each in come)])
+        return Content(keys[order], all_ids[order], all_labels[order], classes, sources)
+
+    def label_names(self, ids: Tensor) -> list[str]:
+        """Names of the classes of some objects, all of which are here."""
+        by_id, places = self.ids.sort()
+        labels = self.labels[places[torch.searchsorted(by_id, ids.to(by_id.device))]]
+        return [self.classes[label] for label in labels.tolist()]
+
+
+def in_order(names: set[str], first: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``first`` that are there in its order, then the others by name.
+
+    >>> in_order({"b", "zebra", "ape"}, ["z", "b"])
+    ('b', 'ape', 'zebra')
+    """
+    return tuple(name for name in first if name in names) + tuple(sorted(names - set(first)))
+
+
+def digest_of(fingerprint: str, segments: Mapping[int, Entry]) -> str:
+    """SHA-256 of a memory: encoder, objects, labels and sources; equal whatever came and went before."""
+    lines = [f"{number} {segments[number].digest} {segments[number].raw}" for number in sorted(segments)]
+    return hashlib.sha256("\n".join([fingerprint, *lines]).encode()).hexdigest()
+
+
+def _order(labels: Tensor, ids: Tensor) -> Tensor:
+    by_id = ids.argsort()
+    return by_id[labels[by_id].argsort(stable=True)]

@@ -1,0 +1,309 @@
+"""The folder of a memory: a manifest that is replaced in one move, and files that it names by their content.
+
+``memory.json``, the manifest; ``weights-*.safetensors``, encoder, statistics and similarity;
+``<number>-*.safetensors``, objects (`memlab.trained.segments`); ``calibration-*.safetensors``; ``journal.jsonl``, who
+changed what and when, a line for each change; ``lock``. No name of a file is read from a file.
+
+A change writes its new files, then a line of the journal, then the manifest, each flushed to the disk, and then takes
+away what the manifest names no more: killed at any moment, the change is there as a whole or not at all. The journal
+counts as far as the manifest says. What a killed process left behind goes away when the folder is next opened.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from memlab.files import in_utf8, sync_folder, write_bytes_whole
+from memlab.trained.content import digest_of
+from memlab.trained.objects import KEPT
+from memlab.trained.refusal import RefusedMemoryError
+from memlab.trained.segments import Entry, Segment, read_segment
+
+FORMAT = 1
+"""Goes up by one when what a folder holds becomes another."""
+MANIFEST, JOURNAL, LOCK = "memory.json", "journal.jsonl", "lock"
+OURS = re.compile(r"((\d{6,}|weights|calibration)-[0-9a-f]{16}\.safetensors|memory\.json)(\.unfinished)?")
+"""What a folder may hold besides journal and lock; nothing else is ever taken away."""
+LARGEST_MANIFEST = 2**26
+PATIENCE = 60.0
+"""Seconds to wait for another process that changes the same memory."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the manifest says of the calibration objects."""
+
+    objects: int
+    digest: str
+    """SHA-256 of their file's content."""
+    temperature: float
+    """Scores by class are divided by it; 1 until it is fit."""
+
+    @property
+    def file(self) -> str:
+        """Its name."""
+        return f"calibration-{self.digest[:16]}.safetensors"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``memory.json`` holds."""
+
+    model: Mapping[str, Any]
+    """See `memlab.trained.model.Model.described`."""
+    fingerprint: str
+    classes: tuple[str, ...]
+    """Of the training data, in its order."""
+    keep: str
+    """What is kept of raw inputs; see `memlab.trained.objects.ObjectKind.kept`."""
+    reads_objects: bool
+    """False if there is one key for each class, learned or a mean, in the place of objects."""
+    about: Mapping[str, Any]
+    """Where it comes from, to be told."""
+    calibration: Calibration | None
+    segments: Mapping[int, Entry]
+    next_id: int
+    change: int = 0
+    """Number of the last change."""
+    journal_bytes: int = 0
+    """How much of the journal counts."""
+    journal_digest: str = ""
+    """Of its lines: SHA-256 of that of the lines before and of the last one."""
+
+    @property
+    def digest(self) -> str:
+        """See `memlab.trained.content.digest_of`."""
+        return digest_of(self.fingerprint, self.segments)
+
+    @property
+    def weights(self) -> str:
+        """Name of the file of weights."""
+        return f"weights-{self.fingerprint[:16]}.safetensors"
+
+    @property
+    def files(self) -> set[str]:
+        """Names of all files that belong to it, besides itself."""
+        calibration = set() if self.calibration is None else {self.calibration.file}
+        return {self.weights, *(entry.file(number) for number, entry in self.segments.items()), *calibration}
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        fields = {**asdict(self), "segments": {str(number): entry for number, entry in self.segments.items()}}
+        return (json.dumps({"format": FORMAT, **fields}) + "\n").encode()
+
+
+class MemoryFolder:
+    """A memory on the disk.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RefusedMemoryError: if something in it is a link or a folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            strange = [entry.name for entry in os.scandir(path) if not entry.is_file(follow_symlinks=False)]
+        except OSError as error:
+            raise RefusedMemoryError(f"{in_utf8(path)}: cannot be read ({error.strerror})") from error
+        if strange:
+            raise RefusedMemoryError(f"{in_utf8(path / min(strange))}: is a link or a folder; must be a plain file")
+
+    def manifest(self) -> Manifest:
+        """The manifest as it is on the disk now.
+
+        Raises:
+            RefusedMemoryError: if there is none, or one that is not understood.
+        """
+        file = self.path / MANIFEST
+        try:
+            if file.stat().st_size > LARGEST_MANIFEST:
+                raise ValueError("it is too large")
+            found = json.loads(file.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("it is no description of a memory")
+            if found.pop("format", None) != FORMAT:
+                raise RefusedMemoryError(
+                    f"{in_utf8(file)}: written by another version of memlab; must be of format {FORMAT}, load it with"
+                    " the version that wrote it, or train anew"
+                )
+            return _parsed(found)
+        except RefusedMemoryError:
+            raise
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            raise RefusedMemoryError(f"{in_utf8(file)}: damaged or missing ({why})") from error
+
+    def segment(self, manifest: Manifest, number: int, *, raw: bool = False) -> Segment:
+        """A segment; see `memlab.trained.segments.read_segment`."""
+        entry = manifest.segments[number]
+        return read_segment(self.path / entry.file(number), number, entry, fingerprint=manifest.fingerprint, raw=raw)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file that a manifest is to name."""
+        write_bytes_whole(self.path / name, data)
+
+    @contextmanager
+    def changing(self) -> Iterator[Manifest]:
+        """The manifest, while no other process changes the memory.
+
+        Raises:
+            ValueError: if one does, and goes on for a minute, or the folder cannot be written.
+        """
+        lock = FileLock(self.path / LOCK, timeout=PATIENCE)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ValueError(
+                f"{in_utf8(self.path)}: another process is changing it; try again when it is done"
+            ) from error
+        except OSError as error:
+            raise ValueError(f"{in_utf8(self.path)}: cannot be changed ({error.strerror})") from error
+        try:
+            yield self.manifest()
+        finally:
+            lock.release()
+
+    def commit(self, manifest: Manifest, changed: Mapping[int, Segment | None], note: Mapping[str, Any]) -> Manifest:
+        """Make a change, which is on the disk when this is over; within `changing` alone.
+
+        Args:
+            manifest: as it was, with what else is to be another in it already.
+            changed: segments that are to be others, by number; None to take one out.
+            note: what the journal is to say.
+
+        Returns:
+            the manifest as it is.
+        """
+        segments = {number: entry for number, entry in manifest.segments.items() if number not in changed}
+        written = {number: segment for number, segment in changed.items() if segment is not None}
+        entries = {number: segment.entry for number, segment in written.items()}
+        for number, segment in written.items():
+            self.write(entries[number].file(number), segment.to_bytes(manifest.fingerprint))
+        manifest = replace(manifest, segments=dict(sorted((segments | entries).items())), change=manifest.change + 1)
+        line = {"change": manifest.change, "when": _now(), "who": _who(), **note, "digest": manifest.digest}
+        data = (json.dumps(line) + "\n").encode()
+        self._note(data, after=manifest.journal_bytes)
+        manifest = replace(
+            manifest,
+            journal_bytes=manifest.journal_bytes + len(data),
+            journal_digest=_chained(manifest.journal_digest, data),
+        )
+        write_bytes_whole(self.path / MANIFEST, manifest.to_bytes())
+        sync_folder(self.path)
+        self.sweep(manifest)
+        return manifest
+
+    def sweep(self, manifest: Manifest) -> None:
+        """Take away what no longer belongs to the memory; while no other process changes it."""
+        if leftovers := self._leftovers(manifest):
+            for name in leftovers:
+                (self.path / name).unlink(missing_ok=True)
+            sync_folder(self.path)
+
+    def sweep_if_free(self, manifest: Manifest) -> None:
+        """The same if nobody changes the memory and the folder can be written: what a killed process left behind."""
+        if self._leftovers(manifest):
+            with suppress(OSError, Timeout), FileLock(self.path / LOCK, timeout=0):
+                self.sweep(self.manifest())
+
+    def journal(self, manifest: Manifest) -> list[dict[str, Any]]:
+        """The changes made, first to last.
+
+        Raises:
+            RefusedMemoryError: if the file is damaged.
+        """
+        file = self.path / JOURNAL
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(manifest.journal_bytes)
+            digest = ""
+            for line in data.splitlines(keepends=True):
+                digest = _chained(digest, line)
+            if digest != manifest.journal_digest:
+                raise ValueError("it is not what was written")
+            lines: list[dict[str, Any]] = [json.loads(line) for line in data.splitlines()]
+            if not all(isinstance(line, dict) and isinstance(line.get("what"), str) for line in lines):
+                raise ValueError("a line is no change")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RefusedMemoryError(f"{in_utf8(file)}: truncated, damaged or missing ({error})") from error
+        return lines
+
+    def _note(self, line: bytes, *, after: int) -> None:
+        """Put a line behind those that count, in the place of what does not."""
+        journal = self.path / JOURNAL
+        if after and (not journal.exists() or journal.stat().st_size < after):
+            raise RefusedMemoryError(f"{in_utf8(journal)}: truncated or missing; restore it")
+        with journal.open("r+b" if after else "wb") as file:
+            file.truncate(after)
+            file.seek(after)
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _leftovers(self, manifest: Manifest) -> list[str]:
+        belongs = {*manifest.files, MANIFEST}
+        return [
+            entry.name for entry in os.scandir(self.path) if OURS.fullmatch(entry.name) and entry.name not in belongs
+        ]
+
+
+def _parsed(found: Mapping[str, Any]) -> Manifest:
+    calibration = found["calibration"]
+    manifest = Manifest(
+        **{
+            **found,
+            "classes": tuple(found["classes"]),
+            "calibration": None if calibration is None else Calibration(**calibration),
+            "segments": {int(number): Entry(*entry) for number, entry in found["segments"].items()},
+        }
+    )
+    digests = [manifest.fingerprint, *(entry.digest for entry in manifest.segments.values())]
+    if manifest.calibration is not None:
+        digests.append(manifest.calibration.digest)
+        if not 0 < manifest.calibration.temperature < float("inf"):
+            raise ValueError("its temperature is no positive number")
+    numbers = [manifest.next_id, manifest.change, manifest.journal_bytes, *manifest.segments]
+    if not (
+        all(re.fullmatch("[0-9a-f]{64}", digest) for digest in digests)
+        and all(type(number) is int and number >= 0 for number in numbers)
+        and all(isinstance(name, str) for name in manifest.classes)
+        and all(type(entry.objects) is int and isinstance(entry.raw, str) for entry in manifest.segments.values())
+        and isinstance(manifest.model, dict)
+        and isinstance(manifest.about, dict)
+        and isinstance(manifest.reads_objects, bool)
+        and isinstance(manifest.journal_digest, str)
+        and manifest.keep in KEPT
+        and manifest.segments
+    ):
+        raise ValueError("a value in it is not what it must be")
+    return manifest
+
+
+def _chained(before: str, line: bytes) -> str:
+    return hashlib.sha256(before.encode() + line).hexdigest()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name, as in some containers
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"

@@ -1,0 +1,521 @@
+"""A trained memory in use: predict, add, forget, relabel, undo, calibrate, save."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memlab.checks import check_number, check_whole_number
+from memlab.files import check_new_or_empty, in_utf8, write_bytes_whole
+from memlab.memory.reading import check_k
+from memlab.trained.answer import Answer, View
+from memlab.trained.calibration import (
+    CalibrationObjects,
+    fit_temperature,
+    numbers_of,
+    own_nonconformity,
+    read_calibration,
+)
+from memlab.trained.content import Content
+from memlab.trained.folder import MANIFEST, Calibration, Manifest, MemoryFolder
+from memlab.trained.model import read_model
+from memlab.trained.objects import ObjectKind
+from memlab.trained.refusal import RefusedMemoryError
+from memlab.trained.segments import SIZE, Segment, split
+
+FOLDER = "memory"
+"""Where a run folder has its memory."""
+NOT_UNDONE = (
+    "the encoder's weights were trained with the objects, if they are of the training data; to undo that, train anew"
+    " without them",
+    "the data set itself, checkpoints, pictures and copies of this memory may hold them still; they are outside of it",
+)
+"""What forgetting leaves as it is."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was forgotten."""
+
+    ids: list[int]
+    digest_before: str
+    """SHA-256 of the memory with the objects: encoder, keys, labels, sources and what is kept of raw inputs."""
+    digest_after: str
+    """The same without them: that of a memory that never held them."""
+    not_undone: tuple[str, ...] = NOT_UNDONE
+
+
+class TrainedMemory:
+    """A memory in a folder, opened by `load`.
+
+    Every change is on the disk when the method that makes it returns, and is made by one process at a time. A process
+    that has the same folder open sees it at its own next change, or when it loads the folder again.
+
+    Objects have ids: numbers that stay theirs for ever and are never given again.
+    """
+
+    def __init__(self, folder: MemoryFolder, *, device: torch.device, encoder: nn.Module | None) -> None:
+        self._folder = folder
+        manifest = folder.manifest()
+        self._model = read_model(manifest.model, folder.path / manifest.weights, device=device, encoder=encoder)
+        if self._model.fingerprint() != manifest.fingerprint:
+            raise RefusedMemoryError(
+                f"{manifest.weights}: is not the encoder that made the keys; restore it, or train anew"
+            )
+        folder.sweep_if_free(manifest)
+        while True:
+            try:
+                segments = [folder.segment(manifest, number) for number in manifest.segments]
+                break
+            except FileNotFoundError as error:  # gone: changed by another process meanwhile, or lost
+                before, manifest = manifest, folder.manifest()
+                if before.change == manifest.change:
+                    raise RefusedMemoryError(f"{error.args[0]}: is missing; restore it, or train anew") from error
+        self._content = Content.of(segments, first=manifest.classes, device=device)
+        self._read_calibration(manifest)
+        self._show(manifest)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+    def __repr__(self) -> str:
+        return f"TrainedMemory({in_utf8(self.folder)}: {len(self):,} objects, {len(self.classes)} classes)"
+
+    @property
+    def folder(self) -> Path:
+        """Where it is."""
+        return self._folder.path
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """(C,) names of the classes that have objects, in the order of probabilities."""
+        return self._content.classes
+
+    @property
+    def kind(self) -> ObjectKind:
+        """What an object is."""
+        return self._model.kind
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of encoder and objects; equal whatever was added and forgotten before."""
+        return self._manifest.digest
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What it is, as plain values."""
+        manifest, calibration = self._manifest, self._manifest.calibration
+        counts = self._content.labels.bincount(minlength=len(self.classes)).tolist()
+        return {
+            "folder": in_utf8(self.folder),
+            **manifest.about,
+            "objects": len(self) if manifest.reads_objects else 0,
+            "classes": dict(zip(self.classes, counts, strict=True)),
+            "inputs": self.kind.wanted,
+            "encoder": self._model.recipes["encoder"]["class"],
+            "embedding_size": self._content.keys.shape[1],
+            "similarity": self._model.recipes["similarity"]["class"],
+            "scale": float(torch.as_tensor(self._model.similarity.scale).detach()),
+            "reading": self._model.recipes["reading"]["class"],
+            "keeps": manifest.keep,
+            "calibration_objects": 0 if calibration is None else calibration.objects,
+            "temperature": 1.0 if calibration is None else calibration.temperature,
+            "changes": manifest.change,
+            "fingerprint": manifest.fingerprint,
+            "digest": manifest.digest,
+            "bytes": sum(entry.stat().st_size for entry in os.scandir(self.folder)),
+        }
+
+    def predict(self, inputs: Any, *, k: int | None = None, coverage: float | None = None) -> Answer:
+        """Classify objects, with evidence.
+
+        Args:
+            inputs: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of numbers: one, or many
+                in an array (n, ...), a sequence or an iterator. Files are decoded in parallel, a batch at a time.
+            k: objects of the evidence; None for 5, or as many as there are.
+            coverage: of sets of classes, above 0 and below 1, as 0.95; None for no sets.
+
+        Returns:
+            labels, probabilities, evidence, novelty, credibility; see `memlab.trained.Answer`.
+
+        Raises:
+            ValueError: for inputs of another kind or that cannot be read, or a value out of range.
+        """
+        answers = list(self.stream(inputs, k=k, coverage=coverage))
+        return Answer.join(answers) if answers else self._answer(self._content.keys[:0], k, coverage)
+
+    def stream(self, inputs: Any, *, k: int | None = None, coverage: float | None = None) -> Iterator[Answer]:
+        """Classify objects a batch at a time, so that no more than two batches are held; see `predict`."""
+        for batch in self.kind.batches(inputs, self._model.batch_size):
+            yield self._answer(self._encoded(batch.raw), k, coverage)
+
+    def add(self, inputs: Any, labels: str | Sequence[object]) -> list[int]:
+        """Take in new objects, of new classes too; nothing is trained.
+
+        Args:
+            inputs: as of `predict`.
+            labels: name of the class of each, or one for all.
+
+        Returns:
+            their ids.
+
+        Raises:
+            ValueError: for inputs that cannot be read, labels that do not fit them, or a memory that reads no objects.
+        """
+        self._check_reads_objects()
+        encoded = [
+            (batch, self._encoded(batch.raw).cpu()) for batch in self.kind.batches(inputs, self._model.batch_size)
+        ]
+        count = sum(len(keys) for _, keys in encoded)
+        names = [labels] * count if isinstance(labels, str) else [str(label) for label in labels]
+        if len(names) != count:
+            raise ValueError(f"labels: {len(names)} of them for {count} objects; must be one for each")
+        if any(not name for name in names):
+            raise ValueError("labels: one is empty; must be the name of a class")
+        if not count:
+            return []
+        kept = [self.kind.kept(batch.raw, self._manifest.keep) for batch, _ in encoded]
+        keys = torch.cat([keys for _, keys in encoded]).to(self._content.keys.dtype)
+        sources = tuple(source for batch, _ in encoded for source in batch.sources)
+        raw = None if kept[0] is None else torch.cat([each for each in kept if each is not None])
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            ids = torch.arange(manifest.next_id, manifest.next_id + count)
+            changed: dict[int, Segment | None] = {}
+            for number, segment in split(Segment(ids, keys, tuple(names), sources, raw)).items():
+                there = self._folder.segment(manifest, number, raw=True) if number in manifest.segments else None
+                changed[number] = segment if there is None else there.followed_by(segment)
+            note = {"what": "add", "ids": ids.tolist(), "labels": names}
+            return replace(manifest, next_id=manifest.next_id + count), changed, note
+
+        return list(self._change(change)["ids"])
+
+    def forget(
+        self, ids: int | Sequence[int] | None = None, *, class_: str | None = None, source: str | None = None
+    ) -> Receipt:
+        """Take objects out for good: what is predicted then is what a memory predicts that never held them.
+
+        No file of the memory holds a byte of them afterwards, so that this, and what was done before it, cannot be
+        undone. The journal keeps their ids and class names.
+
+        Args:
+            ids: which objects.
+            class_: or all of a class, by its name.
+            source: or all that came from this file.
+
+        Returns:
+            a receipt, which names too what is not undone by it.
+
+        Raises:
+            ValueError: if not exactly one of these is given, for objects that there are not, or if nothing would be
+                left.
+        """
+        if sum(given is not None for given in (ids, class_, source)) != 1:
+            raise ValueError("forget: must be given one of ids, class_ and source")
+        self._check_reads_objects()
+        before = ""
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            nonlocal before
+            before = manifest.digest
+            gone = self._chosen(ids, class_, source)
+            note = {"what": "forget", "ids": gone.tolist(), "labels": self._content.label_names(gone)}
+            return manifest, self._without(manifest, gone), note
+
+        line = self._change(change)
+        return Receipt(list(line["ids"]), before, line["digest"])
+
+    def relabel(self, ids: int | Sequence[int], label: str) -> dict[int, str]:
+        """Give objects another class, a new one too.
+
+        Args:
+            ids: which objects.
+            label: name of the class.
+
+        Returns:
+            the class that each had before, by id.
+
+        Raises:
+            ValueError: for objects that there are not, or an empty name.
+        """
+        self._check_reads_objects()
+        if not isinstance(label, str) or not label:
+            raise ValueError(f"label={label}: must be the name of a class")
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            chosen = self._chosen(ids, None, None)
+            before = self._content.label_names(chosen)
+            note = {"what": "relabel", "ids": chosen.tolist(), "label": label, "before": before}
+            return manifest, self._relabelled(manifest, dict.fromkeys(chosen.tolist(), label)), note
+
+        line = self._change(change)
+        return dict(zip(line["ids"], line["before"], strict=True))
+
+    def undo(self) -> dict[str, Any]:
+        """Take back the last change that is not taken back yet: what was added goes for good, old labels return.
+
+        What was forgotten is nowhere to be had from: a `forget`, and what was done before it, stays.
+
+        Returns:
+            the line of the journal of the change taken back.
+
+        Raises:
+            ValueError: if there is nothing to take back, or the last change is a `forget`.
+        """
+        undone: dict[str, Any] = {}
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            last = _last_not_undone(self._folder.journal(manifest))
+            if last is None:
+                raise ValueError("undo: no change is left to take back")
+            if last["what"] == "forget":
+                raise ValueError(
+                    f"undo: the last change, {last['change']}, has forgotten {len(last['ids'])} objects, of which"
+                    " nothing is left; add them again from where they came from"
+                )
+            undone.update(last)
+            if last["what"] == "add":
+                changed = self._without(manifest, torch.tensor(last["ids"]))
+            else:
+                changed = self._relabelled(manifest, dict(zip(last["ids"], last["before"], strict=True)))
+            return manifest, changed, {"what": "undo", "of": last["change"]}
+
+        self._change(change)
+        return undone
+
+    def calibrate(self, inputs: Any = None, labels: Sequence[object] | None = None) -> dict[str, float]:
+        """Fit the temperature that probabilities are computed with from now on, by `fit_temperature`.
+
+        Answers and evidence stay what they are. The calibration objects are those held out for validation in training,
+        unless others are given, which must be neither in the memory nor seen in training, and take their place.
+
+        Args:
+            inputs: as of `predict`.
+            labels: name of the class of each.
+
+        Returns:
+            ``temperature``, and of the calibration objects ``nll_before`` and ``nll_after``, mean over those whose
+            class the memory knows.
+
+        Raises:
+            ValueError: if there are no calibration objects, or the labels do not fit them.
+        """
+        given: tuple[Tensor, tuple[str, ...]] | None = None
+        if inputs is not None:
+            names = tuple(str(label) for label in labels or ())
+            batches = self.kind.batches(inputs, self._model.batch_size)
+            queries = torch.cat([self._encoded(batch.raw).cpu() for batch in batches] or [self._content.keys[:0].cpu()])
+            if not len(queries) == len(names) > 0:
+                raise ValueError(f"labels: {len(names)} of them for {len(queries)} objects; must be one for each")
+            given = queries, names
+        found: dict[str, float] = {}
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            objects = self._calibration
+            if given is None and objects is None:
+                raise ValueError("calibrate: the memory has no calibration objects; give inputs and labels of some")
+            assert given is not None or objects is not None
+            queries, names = given or (objects.queries, objects.labels)  # type: ignore[union-attr]
+            scores = self._view.class_scores(queries.to(self._model.device)).cpu()
+            numbers = numbers_of(names, self.classes)
+            temperature = fit_temperature(scores, numbers)
+            known = numbers >= 0
+            for name, divisor in (("nll_before", self._view.temperature), ("nll_after", temperature)):
+                own = own_nonconformity(scores[known] / divisor, numbers[known])
+                found[name] = float(own.mean()) if len(own) else float("nan")
+            found["temperature"] = temperature
+            measured = CalibrationObjects(queries, names, own_nonconformity(scores, numbers), manifest.digest)
+            return self._with_calibration(manifest, measured, temperature), {}, {"what": "calibrate", **found}
+
+        self._change(change)
+        return found
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Who changed what, and when: each change with its number, ids and labels, first to last."""
+        return self._folder.journal(self._folder.manifest())
+
+    def pictures(self, ids: Sequence[int]) -> dict[int, Tensor]:
+        """What is kept of the raw inputs of some objects, by id; nothing of objects that are gone or not kept."""
+        wanted: dict[int, list[int]] = {}
+        for identity in ids:
+            wanted.setdefault(identity // SIZE, []).append(identity)
+        manifest = self._folder.manifest()
+        found: dict[int, Tensor] = {}
+        for number, own in wanted.items():
+            if number not in manifest.segments:
+                continue
+            segment = self._folder.segment(manifest, number, raw=True)
+            if segment.raw is not None:
+                by_id = dict(zip(segment.ids.tolist(), segment.raw, strict=True))
+                found |= {identity: by_id[identity] for identity in own if identity in by_id}
+        return found
+
+    def save(self, folder: str | Path) -> None:
+        """Write a copy with its journal into a new or empty folder, to be moved or loaded anywhere.
+
+        Raises:
+            ValueError: if there is something in the folder.
+        """
+        target = check_new_or_empty("folder", Path(folder))
+        target.mkdir(parents=True, exist_ok=True)
+        with self._folder.changing() as manifest:
+            for name in (*sorted(manifest.files), "journal.jsonl"):
+                if (self.folder / name).exists():
+                    shutil.copyfile(self.folder / name, target / name)
+            write_bytes_whole(target / MANIFEST, manifest.to_bytes())  # last: with it the copy is whole
+
+    def _answer(self, queries: Tensor, k: int | None, coverage: float | None) -> Answer:
+        if coverage is not None and check_number("coverage", coverage, above=0, below=1):
+            self._view.conformity  # noqa: B018 - to tell at once if there is none
+        cells = self._view.cells()
+        if k is None:
+            k = min(5, cells)
+        check_k(k, available=cells)
+        return self._view.answer(queries, k=k, coverage=coverage)
+
+    def _encoded(self, raw: Tensor) -> Tensor:
+        queries = self._model.encode(raw)
+        if queries.shape[1:] != self._content.keys.shape[1:]:
+            raise RefusedMemoryError(
+                f"{in_utf8(self.folder)}: the encoder makes embeddings of {tuple(queries.shape[1:])}, and the keys have"
+                f" {tuple(self._content.keys.shape[1:])}"
+            )
+        return queries
+
+    def _check_reads_objects(self) -> None:
+        if not self._manifest.reads_objects:
+            raise ValueError(
+                f"{in_utf8(self.folder)}: has one key for each class and reads no objects; train with memory=full,"
+                " chunked or topk for one that can be taught"
+            )
+
+    def _change(
+        self, change: Callable[[Manifest], tuple[Manifest, dict[int, Segment | None], dict[str, Any]]]
+    ) -> dict[str, Any]:
+        """Make a change to the memory as it is on the disk now; what the journal says of it."""
+        with self._folder.changing() as manifest:
+            if manifest.change != self._manifest.change:
+                self._catch_up(manifest)
+            manifest, changed, note = change(manifest)
+            manifest = self._folder.commit(manifest, changed, note)
+        if changed:
+            self._content = self._content.replaced(changed, first=manifest.classes)
+        self._show(manifest)
+        return {**note, "digest": manifest.digest}
+
+    def _catch_up(self, manifest: Manifest) -> None:
+        """Take over what another process has changed."""
+        if manifest.fingerprint != self._manifest.fingerprint:
+            raise RefusedMemoryError(f"{in_utf8(self.folder)}: another memory is in its place now; load it again")
+        before, now = self._manifest.segments, manifest.segments
+        numbers = [number for number in before.keys() | now.keys() if before.get(number) != now.get(number)]
+        changed = {number: self._folder.segment(manifest, number) if number in now else None for number in numbers}
+        if changed:
+            self._content = self._content.replaced(changed, first=manifest.classes)
+        if manifest.calibration != self._manifest.calibration:
+            self._read_calibration(manifest)
+        self._show(manifest)
+
+    def _read_calibration(self, manifest: Manifest) -> None:
+        self._calibration: CalibrationObjects | None = None
+        if (noted := manifest.calibration) is not None:
+            found = read_calibration(self.folder / noted.file, digest=noted.digest, objects=noted.objects)
+            if found.queries.shape[1:] != self._content.keys.shape[1:]:
+                raise RefusedMemoryError(f"{noted.file}: was made by another encoder than this memory's")
+            self._calibration = found
+
+    def _with_calibration(self, manifest: Manifest, objects: CalibrationObjects, temperature: float) -> Manifest:
+        self._folder.write((noted := Calibration(len(objects), objects.digest, temperature)).file, objects.to_bytes())
+        self._calibration = objects
+        return replace(manifest, calibration=noted)
+
+    def _show(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._view = View(
+            self._model,
+            self._content,
+            reads_objects=manifest.reads_objects,
+            calibration=self._calibration,
+            temperature=1.0 if manifest.calibration is None else manifest.calibration.temperature,
+            digest=manifest.digest,
+        )
+
+    def _chosen(self, ids: int | Sequence[int] | None, class_: str | None, source: str | None) -> Tensor:
+        """(n,) ids, ascending."""
+        content = self._content
+        if class_ is not None:
+            if class_ not in content.classes:
+                raise ValueError(f"class_={class_}: must be one of {', '.join(content.classes)}")
+            return content.ids[content.labels == content.classes.index(class_)].cpu()
+        if source is not None:
+            names = {source, in_utf8(Path(source).absolute())}
+            found = sorted(identity for identity, name in content.sources.items() if name in names)
+            if not found:
+                raise ValueError(f"source={source}: no object of the memory is from there")
+            return torch.tensor(found)
+        given: Any = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids
+        numbers = sorted(
+            {check_whole_number("ids", n, minimum=0) for n in (given if isinstance(given, Sequence) else [given])}
+        )
+        if not numbers:
+            raise ValueError("ids: none are given")
+        if missing := [each for each in numbers if each not in content.sources]:
+            raise ValueError(f"ids={missing[0]}: there is no such object in the memory")
+        return torch.tensor(numbers)
+
+    def _without(self, manifest: Manifest, ids: Tensor) -> dict[int, Segment | None]:
+        if len(ids) >= sum(entry.objects for entry in manifest.segments.values()):
+            raise ValueError("nothing would be left of the memory; must keep one object, or the folder be deleted")
+        changed: dict[int, Segment | None] = {}
+        for number in (ids // SIZE).unique().tolist():
+            segment = self._folder.segment(manifest, number, raw=True)
+            stays = (~torch.isin(segment.ids, ids)).nonzero().flatten()
+            changed[number] = segment.of(stays) if len(stays) else None
+        return changed
+
+    def _relabelled(self, manifest: Manifest, labels: Mapping[int, str]) -> dict[int, Segment | None]:
+        changed: dict[int, Segment | None] = {}
+        for number in sorted({identity // SIZE for identity in labels}):
+            segment = self._folder.segment(manifest, number, raw=True)
+            names = zip(segment.ids.tolist(), segment.labels, strict=True)
+            changed[number] = replace(segment, labels=tuple(labels.get(identity, name) for identity, name in names))
+        return changed
+
+
+def load(path: str | Path, *, device: str = "cpu", encoder: nn.Module | None = None) -> TrainedMemory:
+    """Open a trained memory. Nothing in the folder is executed.
+
+    Args:
+        path: a run folder of ``train.py``, or a folder that `TrainedMemory.save` wrote.
+        device: where to compute, as ``cpu`` or ``cuda``.
+        encoder: for a memory whose encoder is a class of your own: an instance, which takes the weights.
+
+    Raises:
+        RefusedMemoryError: if there is no trained memory, or one that is damaged or does not fit itself.
+    """
+    given = Path(path)
+    for folder in (given, given / FOLDER):
+        if (folder / MANIFEST).exists():
+            return TrainedMemory(MemoryFolder(folder), device=torch.device(device), encoder=encoder)
+    raise RefusedMemoryError(
+        f"{in_utf8(given)}: holds no trained memory; must be the folder of a run that came to its end, or one that"
+        " memory.save wrote"
+    )
+
+
+def _last_not_undone(journal: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    stack: list[Mapping[str, Any]] = []
+    for line in journal:
+        if line["what"] == "undo":
+            del stack[-1:]
+        elif line["what"] != "calibrate":
+            stack.append(line)
+    return dict(stack[-1]) if stack else None

@@ -1,0 +1,190 @@
+"""What the objects of a memory are, and how what is given becomes raw inputs as they were trained on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from numbers import Real
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from memlab.checks import check_choice
+from memlab.data.datasets.image_cache import decoded, fitted
+from memlab.files import in_utf8
+
+KEPT = ("thumbnails", "raw", "none")
+THUMBNAIL = 32
+"""Largest side of a thumbnail, in pixels."""
+
+
+class Batch(NamedTuple):
+    """Some objects, as a data set would hold them."""
+
+    raw: Tensor
+    """(n, ...) raw inputs."""
+    sources: list[str]
+    """(n,) where each is from: a file, or the place among what was given."""
+
+
+@dataclass(frozen=True)
+class ObjectKind:
+    """What one object is.
+
+    Args:
+        shape: of one object; (channels, height, width) of an image.
+        dtype: of raw inputs.
+        levels: lightest grey of uint8 images, 255 in picture files.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    levels: int = 255
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether objects are images that picture files can be made into."""
+        return self.dtype is torch.uint8 and len(self.shape) == 3 and self.shape[0] in (1, 3)
+
+    def batches(self, inputs: Any, size: int) -> Iterator[Batch]:
+        """Read what is given, ``size`` objects at a time; the next are decoded while the last are in use.
+
+        Files are decoded by one thread for each core, and no more than two batches are held.
+
+        Args:
+            inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
+                numbers; many in an array (n, ...), a sequence or an iterator.
+            size: objects of a batch; the last one may be smaller.
+
+        Raises:
+            ValueError: for what cannot be read, or is of another kind.
+        """
+        if isinstance(inputs, np.ndarray | Tensor) and tuple(inputs.shape[1:]) == self.shape and inputs.ndim > 0:
+            for start in range(0, len(inputs), size):
+                part = inputs[start : start + size]
+                yield Batch(self._array(part, f"inputs[{start}]"), _places(start, len(part)))
+            return
+        items = enumerate(self._many(inputs))
+        with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as pool:
+
+            def ask() -> list[Future[tuple[Tensor, str]]]:
+                return [pool.submit(self._one, item, place) for place, item in islice(items, size)]
+
+            waiting = ask()
+            while waiting:
+                coming = ask()
+                try:
+                    found = [each.result() for each in waiting]
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
+                waiting = coming
+                raw, sources = zip(*found, strict=True)
+                yield Batch(torch.stack(raw), list(sources))
+
+    def shown(self, raw: Tensor) -> Tensor:
+        """(n, channels, height, width) images with 255 as the lightest grey, as a picture file has them."""
+        return raw if self.levels == 255 else ((raw.int() * 255 + self.levels // 2) // self.levels).to(torch.uint8)
+
+    def kept(self, raw: Tensor, keep: str) -> Tensor | None:
+        """What a memory keeps of raw inputs: all, thumbnails of pictures, or nothing.
+
+        Args:
+            raw: (n, ...) raw inputs.
+            keep: ``raw``; ``thumbnails``, images of at most 32 pixels a side and nothing of other objects; ``none``.
+        """
+        check_choice("keep", keep, KEPT)
+        if keep == "none" or (keep == "thumbnails" and not self.is_picture):
+            return None
+        longest = max(raw.shape[2:], default=0)
+        if keep == "raw" or longest <= THUMBNAIL:
+            return raw
+        size = [max(side * THUMBNAIL // longest, 1) for side in raw.shape[2:]]
+        return F.interpolate(raw, size=size, mode="bilinear", antialias=True)
+
+    def _many(self, inputs: Any) -> Iterable[Any]:
+        """The objects among what is given one by one."""
+        if isinstance(inputs, str | os.PathLike | Image.Image):
+            return [inputs]
+        if isinstance(inputs, np.ndarray | Tensor):
+            return [inputs]  # one object, or of a wrong shape, which is told
+        if isinstance(inputs, Sequence) and inputs and isinstance(inputs[0], Real):
+            return [inputs]
+        if not isinstance(inputs, Iterable):
+            raise ValueError(f"inputs: of type {type(inputs).__name__}; must be {self.wanted}")
+        return inputs
+
+    def _one(self, item: Any, place: int) -> tuple[Tensor, str]:
+        if isinstance(item, str | os.PathLike):
+            return self._file(Path(item)), in_utf8(Path(item).absolute())
+        if isinstance(item, Image.Image):
+            return self._picture(item, place), f"inputs[{place}]"
+        return self._array([item] if not isinstance(item, np.ndarray | Tensor) else item[None], f"inputs[{place}]")[
+            0
+        ], f"inputs[{place}]"
+
+    def _file(self, path: Path) -> Tensor:
+        name = in_utf8(path)
+        if not self.is_picture:
+            raise ValueError(f"{name}: a file is no object of this memory; must be {self.wanted}")
+        try:
+            return self._levelled(decoded(path.read_bytes(), self._picture_shape))
+        except OSError as error:
+            why = error.strerror or "it is no picture, or damaged"
+            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
+        except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
+
+    def _picture(self, image: Image.Image, place: int) -> Tensor:
+        if not self.is_picture:
+            raise ValueError(f"inputs[{place}]: a picture is no object of this memory; must be {self.wanted}")
+        try:
+            return self._levelled(fitted(image, self._picture_shape))
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"inputs[{place}]: cannot be read as a picture ({why})") from error
+
+    def _levelled(self, pixels: np.ndarray[Any, Any]) -> Tensor:
+        if self.levels != 255:
+            pixels = ((pixels.astype(np.int32) * self.levels + 127) // 255).astype(np.uint8)
+        return torch.from_numpy(pixels.copy())
+
+    def _array(self, given: Any, name: str) -> Tensor:
+        """(n, ...) raw inputs of an array of numbers."""
+        try:
+            array = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{name}: is not an array of numbers; must be {self.wanted}") from error
+        if tuple(array.shape[1:]) != self.shape or array.is_complex():
+            raise ValueError(f"{name}: is of shape {tuple(array.shape[1:])}; must be {self.wanted}")
+        array = array.detach().cpu()
+        if self.dtype.is_floating_point:
+            return array.to(self.dtype)
+        kept = array.to(self.dtype)
+        if not torch.equal(kept.double(), array.double()):
+            raise ValueError(f"{name}: holds values that an object does not have; must be {self.wanted}")
+        return kept
+
+    @property
+    def _picture_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self.shape
+        return channels, height, width
+
+    @property
+    def wanted(self) -> str:
+        """What an object may be given as, in words."""
+        array = f"an array {self.shape} of {str(self.dtype).removeprefix('torch.')}"
+        return f"a picture file, a PIL image or {array}" if self.is_picture else array
+
+
+def _places(start: int, count: int) -> list[str]:
+    return [f"inputs[{place}]" for place in range(start, start + count)]

@@ -1,0 +1,7 @@
+"""What is told when a folder cannot be taken for a trained memory."""
+
+from __future__ import annotations
+
+
+class RefusedMemoryError(ValueError):
+    """A folder that holds no trained memory, or one that is damaged, of another version, or does not fit itself."""

@@ -1,0 +1,130 @@
+"""Small memories on the disk, made without training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from memlab.data.objects import ObjectStore
+from memlab.data.support import Support
+from memlab.encoders import MLP, Conv
+from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
+from memlab.memory import Cosine, Dot, Euclidean, ReadAll, ReadTopK, Similarity, StoredKeys
+from memlab.trained import TrainedMemory, load
+from memlab.trained.creation import create
+from memlab.trained.model import Model
+from memlab.trained.objects import ObjectKind
+from memlab.trained.recipes import recipe_of
+
+NAMES = ("ape", "bear", "cat")
+INDEXES: dict[str, tuple[type[Index], dict[str, Any]]] = {
+    "exact": (ExactIndex, {}),
+    "ivf": (IVFIndex, {"lists": 4, "probes": 4}),
+    "hnsw": (HNSWIndex, {"links": 8, "candidates": 64}),
+}
+
+
+def tables(size: int = 60, *, seed: int = 0) -> ObjectStore:
+    """Rows of five numbers in three classes that can be told apart."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % 3
+    inputs = torch.randn(size, 5, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 5)
+    return ObjectStore(inputs=inputs, labels=labels, class_names=NAMES)
+
+
+def pictures(size: int = 60, *, seed: int = 0) -> ObjectStore:
+    """Noisy grey 8 x 8 images."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randint(0, 256, (size, 1, 8, 8), generator=generator, dtype=torch.uint8)
+    return ObjectStore(inputs=inputs, labels=torch.arange(size) % 3, class_names=NAMES)
+
+
+def make(
+    folder: Path,
+    store: ObjectStore,
+    *,
+    without: Sequence[int] = (),
+    similarity: Similarity | None = None,
+    index: str | None = None,
+    keep: str = "raw",
+    batch_size: int = 16,
+    dtype: torch.dtype = torch.float32,
+    levels: int = 255,
+) -> TrainedMemory:
+    """A memory of the rows of a store but some; the last fifth are for calibration. It is opened from its folder."""
+    torch.manual_seed(0)
+    held_out = torch.arange(len(store))[-len(store) // 5 :]
+    rows = torch.arange(len(store) - len(held_out))
+    store.normalise_by(torch.arange(len(store) - len(held_out)))
+    image = len(store.input_shape) == 3
+    own: dict[str, Any] = {"channels": 4, "kernel_size": 3, "pool_size": 2} if image else {"hidden_sizes": [8]}
+    words = {**own, "embedding_size": 6, "normalisation": "layer", "input_shape": list(store.input_shape)}
+    encoder = (Conv if image else MLP)(**words).to(dtype).eval()
+    similarity = (similarity or Euclidean(scale=0.3, learn_scale=True)).to(dtype)
+    reading, read = ReadAll(), recipe_of("memlab.memory.reading.ReadAll", {})
+    if index is not None:
+        kind, arguments = INDEXES[index]
+        reading = ReadTopK(k=8, index=kind(**arguments))
+        named = recipe_of(f"memlab.index.{kind.__name__}", arguments)
+        read = recipe_of("memlab.memory.reading.ReadTopK", {"k": 8, "index": named})
+    learned = similarity.log_scale is not None
+    scale = {"scale": similarity.fixed_scale, "learn_scale": learned}
+    model = Model(
+        encoder=encoder,
+        similarity=similarity,
+        reading=reading,
+        recipes={
+            "encoder": recipe_of(f"memlab.encoders.{type(encoder).__name__}", words),
+            "similarity": recipe_of(f"memlab.memory.similarity.{type(similarity).__name__}", scale),
+            "reading": read,
+        },
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, levels),
+        mean=store.mean,
+        deviation=store.deviation,
+        dtype=dtype,
+        autocast=None,
+        batch_size=batch_size,
+    )
+    keys = StoredKeys.encode(
+        encoder=encoder, similarity=similarity, support=Support(store, rows, dtype), batch_size=batch_size
+    )
+    others = ~torch.isin(keys.ids, torch.tensor(list(without), dtype=torch.int64))
+    keys = replace(keys, keys=keys.keys[others], labels=keys.labels[others], ids=keys.ids[others])
+    create(
+        folder,
+        model=model,
+        keys=keys,
+        store=store,
+        source="row {}".format,
+        calibration_rows=held_out,
+        keep=keep,
+        about={"data": "made up"},
+    )
+    return load(folder)
+
+
+SIMILARITIES = {
+    "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "cosine": lambda: Cosine(scale=5.0),
+    "dot": lambda: Dot(scale=0.5),
+}
+
+
+def scores(kind: str, scale: float, query: list[float], key: list[float]) -> float:
+    """One score by its definition."""
+    dot = math.fsum(a * b for a, b in zip(query, key, strict=True))
+    if kind == "dot":
+        return scale * dot
+    if kind == "cosine":
+        return scale * dot / (math.hypot(*query) * math.hypot(*key))
+    return -scale * math.fsum((a - b) ** 2 for a, b in zip(query, key, strict=True))
+
+
+def bytes_on_disk(folder: Path) -> bytes:
+    """All that the files of a folder hold, one after the other."""
+    return b"".join(file.read_bytes() for file in sorted(folder.iterdir()))
