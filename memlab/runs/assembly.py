@@ -24,6 +24,7 @@ from memlab.device import machine_name
 from memlab.memory import Memory
 from memlab.memory.reading import check_k
 from memlab.runs.results import versions
+from memlab.trained.objects import KEPT
 from memlab.training.checkpoints import check_checkpoint
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
@@ -66,8 +67,9 @@ def assemble(cfg: DictConfig) -> Run:
             baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.input_shape)
     check_whole_number("evidence.objects", cfg.evidence.objects)
     check_switch("figures", cfg.figures)
+    check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store
-    encoder = _made(cfg, "encoder", nn.Module, **_input_shape(cfg.encoder, store))
+    encoder = _made(cfg, "encoder", nn.Module, **input_shape_for(cfg.encoder, store))
     memory = _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity))
     if memory.needs_whole_support and not datamodule.reads_whole_training_set:
         support = HydraConfig.get().runtime.choices["support"]
@@ -129,7 +131,7 @@ def _data(cfg: DictConfig) -> LabelledData:
         return varied(data, **options)
 
 
-def _input_shape(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
+def input_shape_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
     """The ``input_shape`` for an encoder that takes one."""
     module, _, name = encoder._target_.rpartition(".")
     with suppress(Exception):  # `instantiate` tells of a target that there is not

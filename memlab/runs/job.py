@@ -24,6 +24,7 @@ from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.runs.assembly import Run, assemble
 from memlab.runs.mistakes import UserError, mistakes_in_one_line
 from memlab.runs.results import results_table, write_confusion, write_predictions, write_results
+from memlab.runs.trained_memory import keep_trained
 from memlab.training.module import DivergenceError
 
 log = logging.getLogger("memlab")
@@ -60,11 +61,13 @@ def train(cfg: DictConfig, folder: Path) -> float:
         closing = fit(run, cfg)
         results = {**evaluate(run), **closing, **run.facts, **outcome(run)}
         tell(run, folder)
+        kept = keep_trained(run, cfg, folder, results)
         if cfg.figures:
             illustrate(run, cfg, folder, results)
     results["wall_time_seconds"] = time.perf_counter() - start
     write_results(folder, results)
     Console().print(results_table(results, classifier=title(results)))
+    log.info(kept)
     assert run.best_checkpoint.best_model_score is not None
     return float(run.best_checkpoint.best_model_score)
 

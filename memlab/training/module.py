@@ -60,6 +60,8 @@ class MemoryClassifier(pl.LightningModule):
 
     tested: Prediction
     """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
+    tested_keys: StoredKeys
+    """What was read in the last test."""
 
     def __init__(
         self,
@@ -178,6 +180,7 @@ class MemoryClassifier(pl.LightningModule):
         """Put together what was answered, and let the encoded memory go."""
         self.tested = Prediction.join(self._tested_batches)
         del self._tested_batches
+        self.tested_keys = self._reading.stored
         self._reading.close()
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
@@ -221,6 +224,11 @@ class MemoryClassifier(pl.LightningModule):
 
     def _encode_memory(self) -> None:
         self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.whole_support())))
+
+    @property
+    def reading(self) -> ReadAll:
+        """How keys are read in evaluation."""
+        return self._reading
 
     @property
     def _datamodule(self) -> EpisodeDataModule:

@@ -1,0 +1,76 @@
+"""The trained memory that a run leaves in its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from memlab.runs.assembly import Run, input_shape_for
+from memlab.trained.creation import create
+from memlab.trained.memory import FOLDER
+from memlab.trained.model import Model
+from memlab.trained.objects import ObjectKind
+from memlab.trained.recipes import ENCODERS, READINGS, SIMILARITIES, Recipe, recipe_of
+
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> str:
+    """Write the memory as it was tested; what to do with it, in a line, or why there is none.
+
+    Args:
+        run: after its test.
+        cfg: its configuration.
+        folder: of the run.
+        results: what was measured.
+    """
+    model, data, store = run.model, run.datamodule.data, run.datamodule.store
+    if not isinstance(store.inputs, Tensor):
+        return "no trained memory is kept of objects that have several parts"
+    recipes = {
+        "encoder": _recipe(cfg.encoder, **input_shape_for(cfg.encoder, store)),
+        "similarity": _recipe(cfg.similarity),
+        "reading": _recipe(cfg.evaluation),
+    }
+    for part, known in (("similarity", SIMILARITIES), ("reading", READINGS)):
+        if recipes[part]["class"] not in known:
+            return f"no trained memory is kept with {recipes[part]['class']}, which is no {part} of memlab"
+    trained = Model(
+        encoder=model.encoder,
+        similarity=model.memory.similarity,
+        reading=model.reading,
+        recipes=recipes,
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, data.levels),
+        mean=store.mean,
+        deviation=store.deviation,
+        dtype=model.dtype,  # type: ignore[arg-type]
+        autocast=AUTOCAST.get(str(run.trainer.precision)),
+        batch_size=run.datamodule.eval_batch_size,
+    )
+    target = folder / FOLDER
+    create(
+        target,
+        model=trained,
+        keys=model.tested_keys,
+        store=store,
+        source=data.source,
+        calibration_rows=run.datamodule.validation_rows,
+        keep=cfg.keep_objects,
+        about={"data": data.name, "seed": cfg.seed, "test/accuracy": results["test/accuracy"]},
+    )
+    if recipes["encoder"]["class"] not in ENCODERS:
+        return f'trained memory kept; load it with memlab.load("{folder}", encoder=...), given an encoder of your class'
+    given = "PICTURE" if trained.kind.is_picture else "TABLE.npz"
+    return f"classify with it: memlab predict {folder} {given}"
+
+
+def _recipe(cfg: DictConfig, **more: Any) -> Recipe:
+    arguments = {str(name): _recipe(value) if isinstance(value, DictConfig) else value for name, value in cfg.items()}
+    target = str(arguments.pop("_target_"))
+    plain = OmegaConf.to_container(OmegaConf.create(arguments), resolve=True)
+    assert isinstance(plain, dict)
+    return recipe_of(target, {str(name): value for name, value in plain.items()} | more)
