@@ -6,9 +6,17 @@ import argparse
 import os
 import sys
 
-from memlab.commands import bench, report
+from memlab.commands import add, bench, evaluate, explain, forget, info, predict, relabel, report, undo
 
 COMMANDS = {
+    "predict": (predict, "classify files with a trained memory"),
+    "explain": (explain, "a page of answers with their evidence"),
+    "evaluate": (evaluate, "measure a trained memory on labelled files"),
+    "info": (info, "what a trained memory is, and who changed it"),
+    "add": (add, "teach it objects, of new classes too, without training"),
+    "forget": (forget, "take objects out of it for good"),
+    "relabel": (relabel, "give stored objects another class"),
+    "undo": (undo, "take the last change back"),
     "bench": (bench, "measure time and memory beside other libraries"),
     "report": (report, "put runs into one table beside published figures"),
 }

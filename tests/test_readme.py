@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from memlab.__main__ import COMMANDS as MEMLAB_COMMANDS
 from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 from tests.data.folders_of_images import write_images
@@ -16,6 +18,8 @@ from tests.data.public_files import write_idx
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
+TRAINED = tuple(f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "report"})
 TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
 
 
@@ -59,8 +63,41 @@ def test_report_commands_run(text: str, command: Callable[..., Outcome], tmp_pat
     assert main([*text.split()[1:], f"--output={tmp_path / 'report'}"]) == 0
 
 
+@pytest.fixture
+def trained(command: Callable[..., Outcome], tmp_path: Path) -> Path:
+    """A run at the place that README names, and pictures beside it."""
+    outcome = command(*SMOKE, "hydra.run.dir=outputs/RUN")
+    assert "classify with it: memlab predict outputs/RUN PICTURE" in outcome.out.replace(f"{tmp_path}/", "")
+    write_images(tmp_path, parts=("photos",), each=2, suffix=".jpg")
+    write_images(tmp_path / "labelled", parts=("3", "5"), each=2)
+    (tmp_path / "photos" / "red").rename(tmp_path / "photos" / "lynx")
+    for source, target in (("blue/000.jpg", "cat.jpg"), ("green/000.jpg", "lynx/1.jpg")):
+        (tmp_path / "photos" / source).rename(tmp_path / "photos" / target)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("trained")
+def test_commands_on_a_trained_memory_run(tmp_path: Path) -> None:
+    texts = [command for command in COMMANDS if command.startswith(TRAINED)]
+    assert len(texts) == 9
+    for text in texts:
+        assert main(text.split()[1:]) == 0, text
+    assert len((tmp_path / "answers.csv").read_text().splitlines()) == 7
+    assert "data:image/png" in (tmp_path / "cat.html").read_text()
+
+
+@pytest.mark.usefixtures("trained")
+def test_python_example_on_a_trained_memory_runs(tmp_path: Path) -> None:
+    (code,) = (code for code in PYTHON if "memlab.load" in code)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["receipt"].ids == names["ids"]
+    assert (tmp_path / "copy" / "memory.json").is_file()
+
+
 def test_every_command_shown_is_run_by_a_test() -> None:
-    assert all(command.startswith(("python train.py", "memlab bench", "memlab report")) for command in COMMANDS[2:])
+    known = ("python train.py", "memlab bench", "memlab report", *TRAINED)
+    assert all(command.startswith(known) for command in COMMANDS[2:])
 
 
 def test_every_option_stands_in_the_table_of_groups() -> None:
@@ -85,7 +122,7 @@ def test_parameters_named_in_readme_exist(command: Callable[..., Outcome]) -> No
 
 
 def test_python_example_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    (code,) = (code for code in PYTHON if "ChunkedMemory" in code)
     names: dict[str, object] = {}
     exec(code, names)
     assert names["log_probs"].shape == (4, 10)  # type: ignore[attr-defined]

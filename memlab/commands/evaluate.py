@@ -1,0 +1,33 @@
+"""``memlab evaluate``: measure a trained memory on labelled objects."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from memlab.commands.given import add_memory, answered, collect, told
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``memlab evaluate``."""
+    parser.description = "Measure a trained memory on labelled objects, of classes that it does not know too."
+    add_memory(parser)
+    parser.add_argument(
+        "data", type=Path, metavar="DATA", help="a folder <class>/... of pictures, or a file of X and y"
+    )
+    parser.add_argument("--coverage", type=float, default=None, help="measure sets of classes of this coverage too")
+
+
+def run(arguments: argparse.Namespace) -> str:
+    """Classify and compare; the figures."""
+    from memlab.trained import load
+    from memlab.trained.evaluation import figures
+
+    memory = load(arguments.memory)
+    given = collect(memory, [arguments.data], labelled=True)
+    assert given.labels is not None
+    found = figures(answered(memory, given, k=None, coverage=arguments.coverage), given.labels)
+    lines = (
+        f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:.6g}" for name, value in found.items()
+    )
+    return told(arguments, found, "\n".join(lines))

@@ -1,0 +1,139 @@
+"""What commands on a trained memory are given: pictures, folders of them, files of arrays; and how they answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memlab.files import in_utf8
+
+if TYPE_CHECKING:
+    from memlab.trained import Answer, TrainedMemory
+
+
+class Given(NamedTuple):
+    """Objects to be classified or taken in."""
+
+    inputs: Any
+    """As of `memlab.trained.TrainedMemory.predict`."""
+    names: list[str]
+    """(n,) what each is called: its file, or file and row."""
+    labels: list[str] | None
+    """(n,) class names, where they are told: by folders, or by an array ``y``."""
+
+
+def add_memory(parser: argparse.ArgumentParser) -> None:
+    """Declare the memory and what all commands on one have."""
+    parser.add_argument("memory", type=Path, metavar="RUN", help="a run folder, or one that memory.save wrote")
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+
+
+def told(arguments: argparse.Namespace, values: Any, words: str) -> str:
+    """What a command prints: values in JSON if that is asked for, else words."""
+    return json.dumps(values, indent=2, ensure_ascii=False) if arguments.json else words
+
+
+@contextmanager
+def told_if_unwritable(target: Path) -> Iterator[None]:
+    """Within this context a file that cannot be written is told as a mistake, in a line."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(f"{target}: cannot be written ({error.strerror})") from error
+
+
+def answered(memory: TrainedMemory, given: Given, *, k: int | None, coverage: float | None) -> Answer:
+    """What the memory says of the objects, with a bar on a terminal while it works."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from memlab.trained import Answer
+
+    screen, answers = Console(stderr=True), []
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("classifying", total=len(given.names))
+        for answer in memory.stream(given.inputs, k=k, coverage=coverage):
+            answers.append(answer)
+            progress.advance(task, len(answer))
+    if not answers:
+        raise ValueError("there are no objects to classify")
+    return Answer.join(answers)
+
+
+def ids(text: str) -> list[int]:
+    """An argument of ids with commas between.
+
+    >>> ids("3,17")
+    [3, 17]
+    """
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: must be numbers with commas between, as 3,17") from None
+
+
+def collect(memory: TrainedMemory, paths: Sequence[Path], *, labelled: bool = False) -> Given:
+    """The objects of some files and folders.
+
+    Args:
+        memory: knows what an object is.
+        paths: picture files and folders of these; for a memory of other objects .npz, .pt or .safetensors files of X.
+        labelled: with their classes: of folders ``<class>/...``, or of an array y beside X.
+
+    Raises:
+        ValueError: for what is not there or holds no objects.
+    """
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: there is no such file")
+    arrays = [path for path in paths if path.suffix in (".npz", ".pt", ".safetensors")]
+    if arrays:
+        if len(paths) > 1:
+            raise ValueError(f"{arrays[0]}: a file of arrays must be given alone")
+        return _arrays(arrays[0], labelled=labelled)
+    if not memory.kind.is_picture:
+        raise ValueError(f"{paths[0]}: must be a .npz, .pt or .safetensors file of X, objects as {memory.kind.wanted}")
+    return _labelled_pictures(paths) if labelled else _pictures(paths)
+
+
+def _arrays(path: Path, *, labelled: bool) -> Given:
+    from memlab.data.datasets.tensor_file import label_words, read_arrays, real_numbers
+
+    arrays = read_arrays(path)
+    for name in ("X", "y") if labelled else ("X",):
+        if name not in arrays:
+            raise ValueError(f"{path}: lacks {name}; has {', '.join(map(str, arrays)) or 'nothing'}")
+    inputs = real_numbers(str(path), "X", arrays["X"])
+    labels = [str(word) for word in label_words(str(path), "y", arrays["y"])] if labelled else None
+    return Given(inputs, [f"{path} X[{row}]" for row in range(len(inputs))], labels)
+
+
+def _pictures(paths: Sequence[Path]) -> Given:
+    found = [file for path in paths for file in (_below(path) if path.is_dir() else [path])]
+    if not found:
+        raise ValueError(f"{paths[0]}: has no picture files")
+    return Given(found, [in_utf8(file) for file in found], None)
+
+
+def _labelled_pictures(paths: Sequence[Path]) -> Given:
+    pairs = []
+    for path in paths:
+        if not path.is_dir():
+            raise ValueError(f"{path}: must be a folder <class>/... of pictures, so that their classes are known")
+        for folder in sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+            pairs += [(file, folder.name) for file in _below(folder)]
+    if not pairs:
+        raise ValueError(f"{paths[0]}: has no pictures in folders <class>/...")
+    files, labels = zip(*pairs, strict=True)
+    return Given(list(files), [in_utf8(file) for file in files], [in_utf8(label) for label in labels])
+
+
+def _below(folder: Path) -> list[Path]:
+    from memlab.data.datasets.image_folder import IMG_EXTENSIONS
+
+    files = (file for file in folder.rglob("*") if not any(part.startswith(".") for part in file.parts[-2:]))
+    return sorted(file for file in files if file.suffix.lower() in IMG_EXTENSIONS and file.is_file())
