@@ -66,26 +66,40 @@ class Content:
         return cls(keys.to(device), ids[order].to(device), labels[order].to(device), classes, sources)
 
     def replaced(self, changed: Mapping[int, Segment | None], *, first: Sequence[str]) -> Content:
-        """With other objects in some segments, by number; None for none."""
-        numbers = torch.tensor(list(changed), device=self.ids.device)
-        stays = ~torch.isin(self.ids // SIZE, numbers)
-        sources = dict(self.sources)
-        for identity in self.ids[~stays].tolist():
+        """With other objects in some segments, by number; None for none.
+
+        Only objects that are new, gone or of another class are moved one by one: the rest of a segment stays.
+        """
+        device = self.ids.device
+        mine = torch.isin(self.ids // SIZE, torch.tensor(list(changed), device=device)).nonzero().flatten()
+        named = [self.classes[label] for label in self.labels[mine].tolist()]
+        before = dict(zip(self.ids[mine].tolist(), zip(mine.tolist(), named, strict=True), strict=True))
+        sources, stays = dict(self.sources), torch.ones(len(self), dtype=torch.bool, device=device)
+        come: list[tuple[int, str, Tensor]] = []
+        for segment in changed.values():
+            for place, identity in enumerate(segment.ids.tolist() if segment else []):
+                assert segment is not None
+                row, name = before.pop(identity, (-1, ""))
+                if name != segment.labels[place]:
+                    come.append((identity, segment.labels[place], segment.keys[place]))
+                    sources[identity] = segment.sources[place]
+                    if row >= 0:
+                        stays[row] = False
+        for identity, (row, _) in before.items():
+            stays[row] = False
             del sources[identity]
-        come = [each for each in changed.values() if each is not None]
-        labels = self.labels[stays]
-        remaining = [self.classes[label] for label in labels.unique_consecutive().tolist()]
-        classes = in_order({*remaining, *(name for each in come for name in each.labels)}, first)
+        rows = stays.nonzero().flatten()
+        remaining = [self.classes[label] for label in self.labels[rows].unique_consecutive().tolist()]
+        classes = in_order({*remaining, *(name for _, name, _ in come)}, first)
         number = {name: label for label, name in enumerate(classes)}
-        renumbered = torch.tensor([number.get(name, -1) for name in self.classes], device=labels.device)
-        new_labels = torch.tensor([number[name] for each in come for name in each.labels], dtype=torch.int64)
-        for each in come:
-            sources.update(zip(each.ids.tolist(), each.sources, strict=True))
-        all_labels = torch.cat([renumbered[labels], new_labels.to(labels.device)])
-        all_ids = torch.cat([self.ids[stays], *(each.ids.to(self.ids.device) for each in come)])
-        order = _order(all_labels, all_ids)
-        keys = torch.cat([self.keys[stays], *(each.keys.to(self.keys) for each in come)])
-        return Content(keys[order], all_ids[order], all_labels[order], classes, sources)
+        renumbered = torch.tensor([number.get(name, -1) for name in self.classes], device=device)
+        new_labels = torch.tensor([number[name] for _, name, _ in come], dtype=torch.int64, device=device)
+        new_ids = torch.tensor([identity for identity, _, _ in come], dtype=torch.int64, device=device)
+        labels, ids = torch.cat([renumbered[self.labels[rows]], new_labels]), torch.cat([self.ids[rows], new_ids])
+        order = _order(labels, ids)
+        keys = torch.cat([self.keys, *(key[None].to(self.keys) for _, _, key in come)])
+        chosen = torch.cat([rows, len(self) + torch.arange(len(come), device=device)])[order]
+        return Content(keys.index_select(0, chosen), ids[order], labels[order], classes, sources)
 
     def label_names(self, ids: Tensor) -> list[str]:
         """Names of the classes of some objects, all of which are here."""

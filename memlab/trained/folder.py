@@ -100,7 +100,8 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The file."""
-        fields = {**asdict(self), "segments": {str(number): entry for number, entry in self.segments.items()}}
+        calibration = None if self.calibration is None else asdict(self.calibration)
+        fields = {**vars(self), "calibration": calibration}
         return (json.dumps({"format": FORMAT, **fields}) + "\n").encode()
 
 
@@ -204,22 +205,16 @@ class MemoryFolder:
             journal_digest=_chained(manifest.journal_digest, data),
         )
         write_bytes_whole(self.path / MANIFEST, manifest.to_bytes())
+        self._sweep(manifest)
         sync_folder(self.path)
-        self.sweep(manifest)
         return manifest
 
     def sweep(self, manifest: Manifest) -> None:
-        """Take away what no longer belongs to the memory; while no other process changes it."""
-        if leftovers := self._leftovers(manifest):
-            for name in leftovers:
-                (self.path / name).unlink(missing_ok=True)
-            sync_folder(self.path)
-
-    def sweep_if_free(self, manifest: Manifest) -> None:
-        """The same if nobody changes the memory and the folder can be written: what a killed process left behind."""
+        """Take away what a killed process left behind, if nobody changes the memory and the folder can be written."""
         if self._leftovers(manifest):
             with suppress(OSError, Timeout), FileLock(self.path / LOCK, timeout=0):
-                self.sweep(self.manifest())
+                self._sweep(self.manifest())
+                sync_folder(self.path)
 
     def journal(self, manifest: Manifest) -> list[dict[str, Any]]:
         """The changes made, first to last.
@@ -228,6 +223,8 @@ class MemoryFolder:
             RefusedMemoryError: if the file is damaged.
         """
         file = self.path / JOURNAL
+        if not manifest.journal_bytes:
+            return []
         try:
             with file.open("rb") as opened:
                 data = opened.read(manifest.journal_bytes)
@@ -254,6 +251,10 @@ class MemoryFolder:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def _sweep(self, manifest: Manifest) -> None:
+        for name in self._leftovers(manifest):
+            (self.path / name).unlink(missing_ok=True)
 
     def _leftovers(self, manifest: Manifest) -> list[str]:
         belongs = {*manifest.files, MANIFEST}

@@ -70,7 +70,7 @@ class TrainedMemory:
             raise RefusedMemoryError(
                 f"{manifest.weights}: is not the encoder that made the keys; restore it, or train anew"
             )
-        folder.sweep_if_free(manifest)
+        folder.sweep(manifest)
         while True:
             try:
                 segments = [folder.segment(manifest, number) for number in manifest.segments]
