@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 
-from memlab.commands import add, bench, evaluate, explain, forget, info, predict, relabel, report, undo
+from memlab.commands import add, audit, bench, evaluate, explain, forget, info, predict, relabel, report, undo
 
 COMMANDS = {
     "predict": (predict, "classify files with a trained memory"),
     "explain": (explain, "a page of answers with their evidence"),
     "evaluate": (evaluate, "measure a trained memory on labelled files"),
     "info": (info, "what a trained memory is, and who changed it"),
+    "audit": (audit, "labels in it that look wrong, and near duplicates"),
     "add": (add, "teach it objects, of new classes too, without training"),
     "forget": (forget, "take objects out of it for good"),
     "relabel": (relabel, "give stored objects another class"),

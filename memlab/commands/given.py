@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -46,19 +46,27 @@ def told_if_unwritable(target: Path) -> Iterator[None]:
         raise ValueError(f"{target}: cannot be written ({error.strerror})") from error
 
 
-def answered(memory: TrainedMemory, given: Given, *, k: int | None, coverage: float | None) -> Answer:
-    """What the memory says of the objects, with a bar on a terminal while it works."""
+@contextmanager
+def progress_bar(what: str, *, total: int) -> Iterator[Callable[[int], object]]:
+    """A bar on a terminal, that is gone at the end; what is given is called with each number done."""
     from rich.console import Console
     from rich.progress import Progress
 
+    screen = Console(stderr=True)
+    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def answered(memory: TrainedMemory, given: Given, *, k: int | None, coverage: float | None) -> Answer:
+    """What the memory says of the objects, with a bar on a terminal while it works."""
     from memlab.trained import Answer
 
-    screen, answers = Console(stderr=True), []
-    with Progress(console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("classifying", total=len(given.names))
+    answers = []
+    with progress_bar("classifying", total=len(given.names)) as advance:
         for answer in memory.stream(given.inputs, k=k, coverage=coverage):
             answers.append(answer)
-            progress.advance(task, len(answer))
+            advance(len(answer))
     if not answers:
         raise ValueError("there are no objects to classify")
     return Answer.join(answers)

@@ -65,13 +65,15 @@ class View:
         return torch.cat(read) if read else queries.new_empty(0, len(self.content.classes))
 
     @torch.no_grad()
-    def answer(self, queries: Tensor, *, k: int, coverage: float | None) -> Answer:
-        """What is said of some encoded queries; see `Answer`."""
+    def answer(self, queries: Tensor, *, k: int, coverage: float | None, exclude: Tensor | None = None) -> Answer:
+        """What is said of some encoded queries, of which each must not read one object; see `Answer`."""
         if not len(queries):
             return Answer(self, queries, queries.new_empty(0, len(self.content.classes)), _nothing(0, k), coverage)
-        read = self._reading.read(queries)
+        read = self._reading.read(queries, exclude)
         objects = self.reads_objects
-        evidence = self._reading.evidence(queries, k=k, read=read) if objects else _nothing(len(queries), 0)
+        evidence = (
+            self._reading.evidence(queries, k=k, exclude=exclude, read=read) if objects else _nothing(len(queries), 0)
+        )
         return Answer(self, queries, read.class_scores, evidence, coverage)
 
     def cells(self) -> int:

@@ -17,6 +17,7 @@ from memlab.checks import check_number, check_whole_number
 from memlab.files import check_new_or_empty, in_utf8, write_bytes_whole
 from memlab.memory.reading import check_k
 from memlab.trained.answer import Answer, View
+from memlab.trained.audit import Audit, audit
 from memlab.trained.calibration import (
     CalibrationObjects,
     fit_temperature,
@@ -337,6 +338,29 @@ class TrainedMemory:
 
         self._change(change)
         return found
+
+    def audit(
+        self, *, k: int | None = None, limit: int = 100, progress: Callable[[int], object] | None = None
+    ) -> Audit:
+        """Read every object with all others: labels that look wrong, near duplicates, how classes hold together.
+
+        It takes as long as to classify as many objects as there are.
+
+        Args:
+            k: objects of the evidence; None for 5, or as many as there are.
+            limit: suspicious objects that evidence is given for.
+            progress: told the number of objects of each batch when it is done.
+
+        Raises:
+            ValueError: for a value out of range, a memory of fewer than two objects, or one that reads no objects.
+        """
+        self._check_reads_objects()
+        if len(self) < 2:
+            raise ValueError("audit: the memory has one object; must have others to read it with")
+        available = min(self._view.cells(), len(self) - 1)
+        k = min(5, available) if k is None else k
+        check_k(k, available=available)
+        return audit(self._view, k=k, limit=check_whole_number("limit", limit, minimum=0), progress=progress)
 
     def journal(self) -> list[dict[str, Any]]:
         """Who changed what, and when: each change with its number, ids and labels, first to last."""

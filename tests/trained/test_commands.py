@@ -18,6 +18,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from memlab.__main__ import main
+from memlab.trained import load
 from tests.conftest import REPOSITORY, Outcome
 from tests.trained.memories import make, tables
 
@@ -134,6 +135,14 @@ def check_the_page(run: Path, memlab: Command, tmp_path: Path) -> None:
     page = Pictures()
     page.feed((tmp_path / "page.html").read_text())
     assert len(page.pictures) == 2 * (1 + 4)
+    assert not page.fetched
+
+    status, out, _ = memlab("audit", run, "--html", tmp_path / "audit.html", "--json", "--limit", 5)
+    assert status == 0
+    assert json.loads(out)["objects"] == len(load(run))
+    page = Pictures()
+    page.feed((tmp_path / "audit.html").read_text())
+    assert len(page.pictures) >= min(json.loads(out)["suspicious"], 5)
     assert not page.fetched
 
 
