@@ -18,7 +18,7 @@ from memlab.trained.calibration import CalibrationObjects, numbers_of, own_nonco
 from memlab.trained.content import Content
 from memlab.trained.folder import MANIFEST, Calibration, Manifest, MemoryFolder
 from memlab.trained.model import Model
-from memlab.trained.segments import SIZE, Segment
+from memlab.trained.segments import SIZE, Segment, places_by_segment
 
 
 def create(
@@ -82,8 +82,7 @@ def _segments(
     ids, order = keys.ids.cpu().sort()
     vectors, labels = keys.keys.detach().cpu(), keys.labels.cpu()
     found = []
-    for number in (ids // SIZE).unique().tolist():
-        part = (ids // SIZE == number).nonzero().flatten()
+    for _, part in places_by_segment(ids):
         own, places = ids[part], order[part]
         raw = None if keep == "none" else model.kind.kept(store.inputs[own.to(store.inputs_device)].cpu(), keep)
         names = tuple(store.class_names[label] for label in labels[places].tolist())

@@ -38,6 +38,7 @@ NOT_UNDONE = (
     "the encoder's weights were trained with the objects, if they are of the training data; to undo that, train anew"
     " without them",
     "the data set itself, checkpoints, pictures and copies of this memory may hold them still; they are outside of it",
+    "the disk is told that the room of their files is free, and may overwrite it later",
 )
 """What forgetting leaves as it is."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,8 +109,20 @@ class Segment:
 
 def split(segment: Segment) -> dict[int, Segment]:
     """Objects of any ids, by the segment that each belongs to."""
-    numbers = segment.ids // SIZE
-    return {int(number): segment.of((numbers == number).nonzero().flatten()) for number in numbers.unique()}
+    return {number: segment.of(places) for number, places in places_by_segment(segment.ids)}
+
+
+def places_by_segment(ids: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The segments that some ids belong to, and the places that the ids of each have.
+
+    Args:
+        ids: (n,) ascending.
+
+    >>> [(number, places.tolist()) for number, places in places_by_segment(torch.tensor([3, 7, 5000]))]
+    [(0, [0, 1]), (4, [2])]
+    """
+    numbers, counts = (ids // SIZE).unique_consecutive(return_counts=True)
+    yield from zip(numbers.tolist(), torch.arange(len(ids)).split(counts.tolist()), strict=True)
 
 
 def read_segment(file: Path, number: int, entry: Entry, *, fingerprint: str, raw: bool = False) -> Segment:
