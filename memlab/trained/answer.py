@@ -69,11 +69,10 @@ class View:
         """What is said of some encoded queries, of which each must not read one object; see `Answer`."""
         if not len(queries):
             return Answer(self, queries, queries.new_empty(0, len(self.content.classes)), _nothing(0, k), coverage)
-        read = self._reading.read(queries, exclude)
-        objects = self.reads_objects
-        evidence = (
-            self._reading.evidence(queries, k=k, exclude=exclude, read=read) if objects else _nothing(len(queries), 0)
-        )
+        if self.reads_objects:
+            read, evidence = self._reading.read_with_evidence(queries, k=k, exclude=exclude)
+        else:
+            read, evidence = self._reading.read(queries, exclude), _nothing(len(queries), 0)
         return Answer(self, queries, read.class_scores, evidence, coverage)
 
     def cells(self) -> int:
