@@ -44,23 +44,7 @@ def run(arguments: argparse.Namespace) -> str:
         arguments.threads or torch.get_num_threads(),
         arguments.raise_malloc_thresholds,
     )
-    wanted = [word.strip().lower() for word in arguments.contenders.split(",")]
-    left_out = {
-        name: why
-        for name, why in SLOW_ON_CPU.items()
-        if arguments.device == "cpu" and not any(word and word in name.lower() for word in wanted)
-    }
-    names = {
-        task: [
-            name
-            for name in contenders(task, chunks=settings.chunks, budgets=settings.budgets)
-            if any(word in name.lower() for word in wanted) and name not in left_out
-        ]
-        for task in arguments.tasks
-    }
-    if not any(names.values()):
-        everyone = [name for task in arguments.tasks for name in contenders(task, chunks=[1024], budgets=[])]
-        raise ValueError(f"--contenders {arguments.contenders}: must name some of {', '.join(dict.fromkeys(everyone))}")
+    names, left_out = chosen(arguments, settings)
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(arguments, settings)
     console = Console()
@@ -82,13 +66,33 @@ def run(arguments: argparse.Namespace) -> str:
     sized = [each for each in found if each.problem.support]
     if sized:
         report.draw(sized, folder / "benchmark.png", note=_in_words(environment))
-    for name, why in left_out.items():
-        console.print(f"left out: {name}, {why}; --contenders {name} measures it")
+    for name in left_out:
+        console.print(f"left out: {name}, {SLOW_ON_CPU[name]}; --contenders {name} measures it")
     if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
         console.print(f"not installed, so not measured: {', '.join(missing)}")
     if WHOLE_COMMANDS & set(names) and not in_clone():
         console.print("not in a clone, so not measured: train.py")
     return f"written: {folder / 'benchmark.json'}{' and benchmark.png' if sized else ''}"
+
+
+def chosen(arguments: argparse.Namespace, settings: Settings) -> tuple[dict[str, list[str]], list[str]]:
+    """The names of the contenders asked for, by task; and of those left out that would take too long.
+
+    Raises:
+        ValueError: for words that name nobody.
+    """
+    wanted = [word.strip().lower() for word in arguments.contenders.split(",")]
+    known = {task: list(contenders(task, chunks=settings.chunks, budgets=settings.budgets)) for task in arguments.tasks}
+    everyone = list(dict.fromkeys(name for names in known.values() for name in names))
+    left_out = [
+        name
+        for name in everyone
+        if name in SLOW_ON_CPU and arguments.device == "cpu" and not any(w and w in name.lower() for w in wanted)
+    ]
+    named = [name for name in everyone if any(word in name.lower() for word in wanted) and name not in left_out]
+    if not named:
+        raise ValueError(f"--contenders {arguments.contenders}: must name some of {', '.join(everyone)}")
+    return {task: [name for name in names if name in named] for task, names in known.items()}, left_out
 
 
 def _problem(arguments: argparse.Namespace, task: str, size: int) -> Problem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from memlab.benchmark.contenders import ARITHMETIC, NEEDS, contenders, period, r
 from memlab.benchmark.material import Material
 from memlab.benchmark.measurement import Measured, Settings
 from memlab.benchmark.problem import TASKS, Problem
+from memlab.benchmark.run import chosen
 from tests.conftest import REPOSITORY, Outcome
 
 PROBLEM = Problem(
@@ -144,14 +146,18 @@ class TestStart:
 
 
 class TestFit:
-    def test_every_training_tells_the_seconds_of_a_step(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("name", list(makers("fit"))[:2])
+    def test_a_training_tells_the_seconds_of_a_step(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(whole_commands, "FIT_STEPS", 30)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        problem = replace(PROBLEM, task="fit", support=0)
-        found = measurement.measure(problem, list(makers("fit")), SETTINGS, rounds=1)
-        assert len(found) == (3 if whole_commands.in_clone() else 1)
-        assert [each.failure for each in found] == len(found) * [None]
-        assert all(1e-4 < each.median_seconds < 0.5 for each in found)
+        told = makers("fit")[name](Material(replace(PROBLEM, task="fit", support=0)))()
+        assert told is not None
+        assert 1e-4 < told.item() < 0.5
+
+    def test_what_a_command_tells_is_its_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(measurement, "contenders", lambda *_, **__: {"it": lambda _: lambda: torch.tensor(7.0)})
+        (found,) = measurement.measure(replace(PROBLEM, task="fit", support=0), ["it"], SETTINGS, rounds=2)
+        assert found.seconds == [7.0, 7.0]
 
     def test_the_plain_loop_has_the_numbers_of_the_default_configuration(self) -> None:
         with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
@@ -343,17 +349,19 @@ class TestCommand:
             main(["bench", *words])
         assert line in capsys.readouterr().err.splitlines()[-1]
 
+    @pytest.mark.parametrize(
+        ("asked", "device", "measured"),
+        [("", "cpu", False), ("keops,tiles", "cpu", True), ("tiles", "cpu", False), ("", "cuda", True)],
+    )
     def test_a_rival_that_takes_minutes_is_measured_if_it_is_named(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, asked: str, device: str, measured: bool
     ) -> None:
         pytest.importorskip("pykeops")
-        words = ["--tasks=read", "--sizes=40", "--rounds=1", "--batch-size=5"]
-        for asked, measured in (("keops,tiles", True), ("tiles", False)):
-            folder = tmp_path / asked
-            assert main(["bench", *words, f"--contenders={asked}", f"--output={folder}"]) == 0
-            names = [each["contender"] for each in json.loads((folder / "benchmark.json").read_text())["results"]]
-            assert ("KeOps" in names) is measured
-            assert ("left out: KeOps" in capsys.readouterr().out) is not measured
+        arguments = argparse.Namespace(contenders=asked, device=device, tasks=["read", "evaluation"])
+        names, left_out = chosen(arguments, SETTINGS)
+        assert ("KeOps" in names["read"]) is measured
+        assert ("KeOps" in left_out) is not measured
+        assert "memlab tiles" in names["read"]
 
     def test_refuses_what_would_measure_nothing_or_lose_something(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
