@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from memlab.trained.calibration import (
     own_nonconformity,
     read_calibration,
 )
+from memlab.trained.changes import Receipt, chosen, last_not_undone, relabelled, without
 from memlab.trained.content import Content
 from memlab.trained.folder import MANIFEST, Calibration, Manifest, MemoryFolder
 from memlab.trained.model import read_model
@@ -34,25 +34,6 @@ from memlab.trained.segments import SIZE, Segment, split
 
 FOLDER = "memory"
 """Where a run folder has its memory."""
-NOT_UNDONE = (
-    "the encoder's weights were trained with the objects, if they are of the training data; to undo that, train anew"
-    " without them",
-    "the data set itself, checkpoints, pictures and copies of this memory may hold them still; they are outside of it",
-    "the disk is told that the room of their files is free, and may overwrite it later",
-)
-"""What forgetting leaves as it is."""
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """What was forgotten."""
-
-    ids: list[int]
-    digest_before: str
-    """SHA-256 of the memory with the objects: encoder, keys, labels, sources and what is kept of raw inputs."""
-    digest_after: str
-    """The same without them: that of a memory that never held them."""
-    not_undone: tuple[str, ...] = NOT_UNDONE
 
 
 class TrainedMemory:
@@ -228,9 +209,9 @@ class TrainedMemory:
         def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
             nonlocal before
             before = manifest.digest
-            gone = self._chosen(ids, class_, source)
+            gone = chosen(self._content, ids, class_=class_, source=source)
             note = {"what": "forget", "ids": gone.tolist(), "labels": self._content.label_names(gone)}
-            return manifest, self._without(manifest, gone), note
+            return manifest, without(self._folder, manifest, gone), note
 
         line = self._change(change)
         return Receipt(list(line["ids"]), before, line["digest"])
@@ -253,10 +234,10 @@ class TrainedMemory:
             raise ValueError(f"label={label}: must be the name of a class")
 
         def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
-            chosen = self._chosen(ids, None, None)
-            before = self._content.label_names(chosen)
-            note = {"what": "relabel", "ids": chosen.tolist(), "label": label, "before": before}
-            return manifest, self._relabelled(manifest, dict.fromkeys(chosen.tolist(), label)), note
+            found = chosen(self._content, ids)
+            before = self._content.label_names(found)
+            note = {"what": "relabel", "ids": found.tolist(), "label": label, "before": before}
+            return manifest, relabelled(self._folder, manifest, dict.fromkeys(found.tolist(), label)), note
 
         line = self._change(change)
         return dict(zip(line["ids"], line["before"], strict=True))
@@ -275,7 +256,7 @@ class TrainedMemory:
         undone: dict[str, Any] = {}
 
         def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
-            last = _last_not_undone(self._folder.journal(manifest))
+            last = last_not_undone(self._folder.journal(manifest))
             if last is None:
                 raise ValueError("undo: no change is left to take back")
             if last["what"] == "forget":
@@ -285,9 +266,9 @@ class TrainedMemory:
                 )
             undone.update(last)
             if last["what"] == "add":
-                changed = self._without(manifest, torch.tensor(last["ids"]))
+                changed = without(self._folder, manifest, torch.tensor(last["ids"]))
             else:
-                changed = self._relabelled(manifest, dict(zip(last["ids"], last["before"], strict=True)))
+                changed = relabelled(self._folder, manifest, dict(zip(last["ids"], last["before"], strict=True)))
             return manifest, changed, {"what": "undo", "of": last["change"]}
 
         self._change(change)
@@ -473,47 +454,6 @@ class TrainedMemory:
             digest=manifest.digest,
         )
 
-    def _chosen(self, ids: int | Sequence[int] | None, class_: str | None, source: str | None) -> Tensor:
-        """(n,) ids, ascending."""
-        content = self._content
-        if class_ is not None:
-            if class_ not in content.classes:
-                raise ValueError(f"class_={class_}: must be one of {', '.join(content.classes)}")
-            return content.ids[content.labels == content.classes.index(class_)].cpu()
-        if source is not None:
-            names = {source, in_utf8(Path(source).absolute())}
-            found = sorted(identity for identity, name in content.sources.items() if name in names)
-            if not found:
-                raise ValueError(f"source={source}: no object of the memory is from there")
-            return torch.tensor(found)
-        given: Any = ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids
-        numbers = sorted(
-            {check_whole_number("ids", n, minimum=0) for n in (given if isinstance(given, Sequence) else [given])}
-        )
-        if not numbers:
-            raise ValueError("ids: none are given")
-        if missing := [each for each in numbers if each not in content.sources]:
-            raise ValueError(f"ids={missing[0]}: there is no such object in the memory")
-        return torch.tensor(numbers)
-
-    def _without(self, manifest: Manifest, ids: Tensor) -> dict[int, Segment | None]:
-        if len(ids) >= sum(entry.objects for entry in manifest.segments.values()):
-            raise ValueError("nothing would be left of the memory; must keep one object, or the folder be deleted")
-        changed: dict[int, Segment | None] = {}
-        for number in (ids // SIZE).unique().tolist():
-            segment = self._folder.segment(manifest, number, raw=True)
-            stays = (~torch.isin(segment.ids, ids)).nonzero().flatten()
-            changed[number] = segment.of(stays) if len(stays) else None
-        return changed
-
-    def _relabelled(self, manifest: Manifest, labels: Mapping[int, str]) -> dict[int, Segment | None]:
-        changed: dict[int, Segment | None] = {}
-        for number in sorted({identity // SIZE for identity in labels}):
-            segment = self._folder.segment(manifest, number, raw=True)
-            names = zip(segment.ids.tolist(), segment.labels, strict=True)
-            changed[number] = replace(segment, labels=tuple(labels.get(identity, name) for identity, name in names))
-        return changed
-
 
 def load(path: str | Path, *, device: str = "cpu", encoder: nn.Module | None = None) -> TrainedMemory:
     """Open a trained memory. Nothing in the folder is executed.
@@ -534,13 +474,3 @@ def load(path: str | Path, *, device: str = "cpu", encoder: nn.Module | None = N
         f"{in_utf8(given)}: holds no trained memory; must be the folder of a run that came to its end, or one that"
         " memory.save wrote"
     )
-
-
-def _last_not_undone(journal: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    stack: list[Mapping[str, Any]] = []
-    for line in journal:
-        if line["what"] == "undo":
-            del stack[-1:]
-        elif line["what"] != "calibrate":
-            stack.append(line)
-    return dict(stack[-1]) if stack else None
