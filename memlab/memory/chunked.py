@@ -12,10 +12,10 @@ from memlab.checks import check_number, check_whole_number
 from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import free_memory, seconds
-from memlab.functional import ClassRead, OwnRead
+from memlab.functional import ClassRead
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.classes import Classes
-from memlab.memory.memory import Memory
+from memlab.memory.exact_memory import ExactMemory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
@@ -25,7 +25,7 @@ from memlab.memory.two_pass import read_in_two_passes
 log = logging.getLogger(__name__)
 
 
-class ChunkedMemory(Memory):
+class ChunkedMemory(ExactMemory):
     """The same read, a chunk at a time in two passes (section 4.2, eqs. 15-17).
 
     Pass 1 encodes each chunk without graph and keeps the running maximum and sum of each class. Pass 2, the backward,
@@ -58,17 +58,6 @@ class ChunkedMemory(Memory):
         self.activation_budget = check_number("activation_budget", activation_budget, at_least=0)
         self._kept_at_most: int | None = None
         self._knows_encoder = False
-
-    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
-        """Read the support; see `Memory.read`."""
-        return self._read(encoder, query, support, Classes.of(support), exclude)
-
-    def read_own(
-        self, encoder: nn.Module, query: Tensor, support: Support, targets: Tensor, exclude: Tensor | None = None
-    ) -> OwnRead:
-        """Read the support for the loss alone; see `Memory.read_own` and `Classes.present`."""
-        classes, targets = Classes.present(support, targets)
-        return self._own(self._read(encoder, query, support, classes, exclude), targets)
 
     def _read(
         self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
