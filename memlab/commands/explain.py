@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from memlab.commands.given import add_memory, answered, collect, told, told_if_unwritable
+from memlab.commands.given import add_memory, add_queries, answered, collect, told, told_if_unwritable
 
 DESCRIPTION = """\
 Write a page of answers with the stored objects that weighed most in them: one HTML file that opens without a network.
@@ -16,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``memlab explain``."""
     parser.description = DESCRIPTION
     add_memory(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help="pictures, folders, or a file of arrays")
-    parser.add_argument("--k", type=int, default=None, help="objects of the evidence (default: 5, or all if fewer)")
-    parser.add_argument("--coverage", type=float, default=None, help="add sets of classes that hold the truth so often")
+    add_queries(parser)
     parser.add_argument("--html", type=Path, default=Path("evidence.html"), help="the page (default: %(default)s)")
 
 

@@ -32,6 +32,13 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer in JSON")
 
 
+def add_queries(parser: argparse.ArgumentParser) -> None:
+    """Declare the objects to be classified, and what is to be told of each."""
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help="pictures, folders, or a file of arrays")
+    parser.add_argument("--k", type=int, default=None, help="objects of the evidence (default: 5, or all if fewer)")
+    parser.add_argument("--coverage", type=float, default=None, help="add sets of classes that hold the truth so often")
+
+
 def told(arguments: argparse.Namespace, values: Any, words: str) -> str:
     """What a command prints: values in JSON if that is asked for, else words."""
     return json.dumps(values, indent=2, ensure_ascii=False) if arguments.json else words

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlab.commands.given import add_memory, answered, collect, told, told_if_unwritable
+from memlab.commands.given import add_memory, add_queries, answered, collect, told, told_if_unwritable
 
 if TYPE_CHECKING:
     from memlab.trained import Answer
@@ -23,9 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``memlab predict``."""
     parser.description = DESCRIPTION
     add_memory(parser)
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help="pictures, folders, or a file of arrays")
-    parser.add_argument("--k", type=int, default=None, help="objects of the evidence (default: 5, or all if fewer)")
-    parser.add_argument("--coverage", type=float, default=None, help="add sets of classes that hold the truth so often")
+    add_queries(parser)
     parser.add_argument("--csv", type=Path, default=None, help="write the answers and all probabilities to this file")
 
 
