@@ -220,12 +220,13 @@ class TestRunFolder:
             "checkpoints/last.ckpt",
             "figures/learning_curve.png",
             "figures/evidence.png",
+            "figures/evidence.html",
             "figures/confusion.png",
         }
         self.check_results(folder, outcome.out)
         self.check_metrics(folder)
         self.check_predictions(folder)
-        for picture in (folder / "figures").iterdir():
+        for picture in (folder / "figures").glob("*.png"):
             assert matplotlib.image.imread(picture).std() > 0.05
         config: Any = OmegaConf.load(folder / "config.yaml")
         assert config["trainer"]["max_epochs"] == 3

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> str:
     """Audit; what was found."""
     from memlab.files import write_whole
     from memlab.trained import load
-    from memlab.trained.page import audit_page
+    from memlab.trained.audit_page import audit_page
 
     memory = load(arguments.memory)
     with progress_bar("auditing", total=len(memory)) as advance:

@@ -24,13 +24,13 @@ def run(arguments: argparse.Namespace) -> str:
     """Write the page; where it is."""
     from memlab.files import write_whole
     from memlab.trained import load
-    from memlab.trained.page import page
+    from memlab.trained.explain_page import explain_page
 
     memory = load(arguments.memory)
     given = collect(memory, arguments.files)
     answer = answered(memory, given, k=arguments.k, coverage=arguments.coverage)
     shown = [raw for batch in memory.kind.batches(given.inputs, len(given.names)) for raw in batch.raw]
     with told_if_unwritable(arguments.html):
-        write_whole(arguments.html, page(memory, answer, shown, given.names))
+        write_whole(arguments.html, explain_page(memory, answer, shown, given.names))
     values = {"html": str(arguments.html), "labels": answer.labels}
     return told(arguments, values, f"{', '.join(answer.labels[:10])}: evidence in {arguments.html}")

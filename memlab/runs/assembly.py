@@ -65,7 +65,8 @@ def assemble(cfg: DictConfig) -> Run:
     for name, baseline in baselines.items():
         with parameters_of(f"baselines.{name}"):
             baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.input_shape)
-    check_whole_number("evidence.objects", cfg.evidence.objects)
+    for name in ("objects", "page_objects"):
+        check_whole_number(f"evidence.{name}", cfg.evidence[name])
     check_switch("figures", cfg.figures)
     check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store

@@ -142,8 +142,9 @@ def tell(run: Run, folder: Path) -> None:
 
 
 def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw the learning curve, the confusion matrix and the evidence."""
+    """Draw the learning curve, the confusion matrix and the evidence, and write the page of it."""
     from memlab.runs.confusion import draw_confusion
+    from memlab.runs.evidence_page import write_evidence_page
     from memlab.runs.figures import draw_evidence, draw_learning_curve
 
     figures = folder / "figures"
@@ -162,6 +163,8 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
     )
     draw_confusion(store.class_names, tested.confusion().numpy(), figures / "confusion.png", title=heading)
     draw_evidence(tested, store, figures / "evidence.png", title=heading, objects=cfg.evidence.objects)
+    data, objects = run.datamodule.data, cfg.evidence.page_objects
+    log.info(write_evidence_page(tested, data, figures / "evidence.html", title=heading, objects=objects))
 
 
 def title(results: dict[str, Any]) -> str:

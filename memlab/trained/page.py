@@ -1,157 +1,215 @@
-"""A page that shows answers with their evidence: one HTML file that needs nothing else, not even a network."""
+"""A page of objects and what weighed in their answers: one HTML file that needs nothing else, not even a network.
+
+Its style and its script, ``page.css`` and ``page.js``, are written into it, and its content security policy names their
+digests: nothing else is loaded or run, whatever classes and files are called.
+"""
 
 from __future__ import annotations
 
 import base64
-import io
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
+from memlab.trained.album import Album
 
-from memlab.trained.answer import Answer
-from memlab.trained.audit import Audit
-from memlab.trained.memory import TrainedMemory
-
-LISTED = 10
-"""Classes whose probabilities are shown, the likeliest."""
-SHOWN_PAIRS = 50
-"""Near duplicates that are shown."""
-STYLE = """
-body { font: 16px/1.4 system-ui, sans-serif; margin: 1.5rem auto; max-width: 60rem; padding: 0 1rem; }
-article { border-top: 1px solid #bbb; padding: 1rem 0; }
-figure { display: inline-block; margin: 0 .8rem .8rem 0; vertical-align: top; width: 8rem; overflow-wrap: anywhere; }
-img { width: 6rem; height: 6rem; object-fit: contain; image-rendering: pixelated; border: 3px solid #999; }
-figure.same img { border-color: #1f77b4; } figure.other img { border-color: #d95f02; }
-figcaption small { color: #555; }
-table { border-collapse: collapse; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; }
-meter { width: 12rem; }
-"""
+LISTED = 5
+"""Classes whose probabilities are shown, the likeliest, besides those that a card is chosen by."""
 
 
-def page(memory: TrainedMemory, answer: Answer, given: Sequence[Tensor | None], names: Sequence[str]) -> str:
-    """A page of answers, each with the objects that weighed most.
+class Witness(NamedTuple):
+    """A stored object that weighed in an answer."""
+
+    id: int
+    label: str
+    weight: float
+    """Its share of all weight."""
+    source: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a page shows of one object.
 
     Args:
-        memory: has the pictures of the objects.
-        answer: of n objects.
-        given: (n,) raw inputs of the objects asked about, None where they are not to be shown.
-        names: (n,) what they are called.
+        heading: what is said of it.
+        source: what it is, as its id and file.
+        picture: name of its picture, if there is one.
+        classes: classes of it that cards can be chosen by, as the true one, by what they are.
+        mistake: whether the answer is wrong.
+        expected: the class that its evidence should be of.
+        probabilities: of all classes.
+        facts: what else is to be told.
+        evidence: what weighed most, strongest first.
     """
-    evidence = answer.evidence
-    pictures = memory.pictures([each for each in evidence.ids.flatten().tolist() if each >= 0])
-    parts = []
-    for place, row in enumerate(answer.rows()):
-        shares = sorted(row["probabilities"].items(), key=lambda pair: -pair[1])[:LISTED]
-        table = "".join(
-            f"<tr><td>{escape(name)}</td><td>{share:.1%}</td><td><meter value={share:.4f}></meter></td></tr>"
-            for name, share in shares
-        )
-        facts = [f"novelty {row['novelty']:.2f} nats"]
-        if row["credibility"] is not None:
-            facts.append(f"credibility {row['credibility']:.3f}")
-        if "set" in row:
-            facts.append(f"{answer.coverage:.0%} set: {', '.join(map(escape, row['set'])) or 'no class fits'}")
-        facts.append(f"without the strongest object: {escape(row['without_strongest'])}")
-        parts.append(
-            f"<article><h2>{escape(row['label'])}</h2>"
-            f"{_figure(_picture(memory, given[place], names[place]), f'<small>{escape(names[place])}</small>')}"
-            f"<table>{table}</table><p>{'; '.join(facts)}</p><h3>Evidence</h3>"
-            f"{_evidence(memory, row, pictures)}</article>"
-        )
-    title = f"{len(answer)} answer{'s' if len(answer) != 1 else ''} of {memory.info.get('data', 'a memory')}"
-    words = (
-        "Each answer with the stored objects that weighed most in it: class, share of all weight, id and source. Blue"
-        " frames are of the class answered, orange ones of another."
-    )
-    return _document(title, words, "".join(parts))
+
+    heading: str
+    source: str
+    picture: str
+    classes: Mapping[str, str]
+    mistake: bool
+    expected: str
+    probabilities: Mapping[str, float]
+    facts: Sequence[str]
+    evidence: Sequence[Witness]
 
 
-def audit_page(memory: TrainedMemory, found: Audit) -> str:
-    """A page of labels that look wrong, each with the objects that say so, near duplicates, and classes.
+def witnesses(row: Mapping[str, Any]) -> list[Witness]:
+    """The evidence of an answer; see `memlab.trained.Answer.rows`."""
+    return [Witness(**piece) for piece in row["evidence"]]
+
+
+def page(
+    title: str, words: str, section: str, cards: Sequence[Card], album: Album, *, expected: str, after: str = ""
+) -> str:
+    """The file.
 
     Args:
-        memory: has the pictures of the objects.
-        found: of the memory.
+        title: its heading.
+        words: what it shows.
+        section: heading of the cards.
+        cards: the objects.
+        album: has their pictures.
+        expected: which class their evidence should be of, in words.
+        after: HTML after the cards.
     """
-    evidence, shown = found.evidence.evidence, []
-    places = [place for place, label in enumerate(found.labels) if label != found.suggested[place]][
-        : len(found.evidence)
-    ]
-    doubted = [int(found.ids[place]) for place in places]
-    twins = [identity for pair in found.duplicates[:SHOWN_PAIRS] for identity in pair.ids]
-    pictures = memory.pictures([*doubted, *twins, *(each for each in evidence.ids.flatten().tolist() if each >= 0)])
-    for number, (row, place) in enumerate(zip(found.evidence.rows(), places, strict=True)):
-        own = doubted[number]
-        caption = f"<small>id {own}, {escape(found.sources[place])}</small>"
-        shown.append(
-            f"<article><h3>{escape(found.labels[place])}, or {escape(found.suggested[place])}?</h3>"
-            f"{_figure(_picture(memory, pictures.get(own), f'object {own}'), caption)}"
-            f"<p>mass of its label {found.own_mass[place]:.1%}, of {escape(found.suggested[place])}"
-            f" {found.suggested_mass[place]:.1%}</p>{_evidence(memory, row, pictures)}</article>"
-        )
-    pairs = "".join(
-        "<div>"
-        + "".join(
-            _figure(_picture(memory, pictures.get(own), f"object {own}"), f"{escape(label)}<br><small>id {own}</small>")
-            for own, label in zip(pair.ids, pair.labels, strict=True)
-        )
-        + "</div>"
-        for pair in found.duplicates[:SHOWN_PAIRS]
-    )
-    lines = "".join(
-        f"<tr><td>{escape(each.name)}</td><td>{each.objects:,}</td><td>{each.own_mass:.1%}</td><td>{each.answered:.1%}"
-        "</td></tr>"
-        for each in found.classes
-    )
-    words = (
-        f"Each of {len(found.ids):,} objects was read by all others. {found.suspicious:,} are answered with another"
-        f" class than their label; {len(found.duplicates):,} pairs are nearly the same."
-    )
-    body = (
-        f"<h2>Labels that look wrong</h2>{''.join(shown)}<h2>Near duplicates</h2>{pairs}<h2>Classes</h2>"
-        f"<table><tr><th>class</th><th>objects</th><th>mean mass</th><th>answered so</th></tr>{lines}</table>"
-    )
-    return _document(f"Audit of {memory.info.get('data', 'a memory')}", words, body)
-
-
-def png(image: Tensor) -> bytes:
-    """A (channels, height, width) uint8 image as a PNG file."""
-    pixels = image.cpu().permute(1, 2, 0).numpy()
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)).save(file, "PNG")
-    return file.getvalue()
-
-
-def _document(title: str, words: str, body: str) -> str:
+    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
+    choices = _choices(cards)
+    shown = "".join(_card(card, place, choices, album) for place, card in enumerate(cards))
+    form = _form(choices, mistakes=any(card.mistake for card in cards)) if len(cards) > 1 else ""
+    if any(f"stored {each.id}" in album for card in cards for each in card.evidence):
+        words += f" Blue frames are of {expected}, broken orange ones of another."
     return (
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        '<meta name="viewport" content="width=device-width">'
-        f"<style>{STYLE}</style><h1>{escape(title)}</h1><p>{words}</p>{body}</html>\n"
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<style>{style}</style></head><body><header><a class="skip" href="#main">Skip to the objects</a>'
+        f"<h1>{escape(title)}</h1><p>{escape(words)}</p></header>"
+        f'<main id="main" tabindex="-1"><h2>{escape(section)}</h2>'
+        f"{form}{shown}{after}</main><script>{script}</script></body></html>\n"
     )
 
 
-def _evidence(memory: TrainedMemory, row: Mapping[str, Any], pictures: Mapping[int, Tensor]) -> str:
-    return "".join(
-        _figure(
-            _picture(memory, pictures.get(piece["id"]), f"object {piece['id']}"),
-            f"{escape(piece['label'])}: {piece['weight']:.1%}<br><small>id {piece['id']}, {escape(piece['source'])}"
-            "</small>",
-            kind="same" if piece["label"] == row["label"] else "other",
+def figure(album: Album, name: str, label: str, source: str) -> str:
+    """A picture with its class and source below.
+
+    Args:
+        album: has it.
+        name: of the picture.
+        label: its class; empty for none to be told.
+        source: where it is from.
+    """
+    words = f'<span class="label">{escape(label)}</span>' if label else ""
+    image = album.image(name, f"{label} {source}".strip())
+    return f"<figure>{image}<figcaption>{words}{_source(source)}</figcaption></figure>"
+
+
+def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are HTML already, the first of each row its heading.
+
+    Args:
+        caption: what it is.
+        columns: their headings, or none.
+        rows: cells.
+    """
+    heads = "".join(f'<th scope="col">{name}</th>' for name in columns)
+    lines = "".join(
+        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+        for first, *cells in rows
+    )
+    head = f"<thead><tr>{heads}</tr></thead>" if heads else ""
+    return f"<table><caption>{caption}</caption>{head}<tbody>{lines}</tbody></table>"
+
+
+def _choices(cards: Sequence[Card]) -> dict[str, dict[str, int]]:
+    """By what cards can be chosen: the classes that there are, in the order of all, each with its number."""
+    if not cards:
+        return {}
+    order = [*cards[0].probabilities]
+    return {
+        what: {name: order.index(name) for name in order if any(card.classes[what] == name for card in cards)}
+        for what in cards[0].classes
+    }
+
+
+def _form(choices: Mapping[str, Mapping[str, int]], *, mistakes: bool) -> str:
+    """What chooses among the cards; hidden until the script runs, which it is of no use without."""
+    selects = "".join(
+        f'<label>{escape(what)}<select name="data-{place}"><option value="">all</option>'
+        + "".join(f'<option value="{number}">{escape(name)}</option>' for name, number in classes.items())
+        + "</select></label>"
+        for place, (what, classes) in enumerate(choices.items())
+    )
+    only = '<label class="check"><input type="checkbox"> mistakes only</label>' if mistakes else ""
+    keys = {"j": "next", "k": "previous", "/": "search", "Esc": "show all"} | (
+        {"m": "mistakes only"} if mistakes else {}
+    )
+    told = ", ".join(f"<kbd>{key}</kbd> {what}" for key, what in keys.items())
+    return (
+        f'<form role="search" aria-label="Choose objects" hidden>{selects}'
+        f'<label>id or source, of evidence too<input type="search" autocomplete="off"></label>{only}'
+        f'<button type="reset">Show all</button><p role="status"></p><details><summary>Keys</summary>{told}</details>'
+        "</form>"
+    )
+
+
+def _card(card: Card, place: int, choices: Mapping[str, Mapping[str, int]], album: Album) -> str:
+    numbers = "".join(
+        f' data-{which}="{choices[what][name]}"' for which, (what, name) in enumerate(card.classes.items())
+    )
+    kind = ' class="mistake"' if card.mistake else ""
+    facts = f'<p class="facts">{"; ".join(map(escape, card.facts))}</p>' if card.facts else ""
+    return (
+        f'<article{kind}{numbers} tabindex="-1" aria-labelledby="h{place}">'
+        f'<h3 id="h{place}">{escape(card.heading)}</h3>'
+        f'<div class="parts"><div><div class="object">{figure(album, card.picture, "", card.source)}'
+        f"{_probabilities(card)}</div>"
+        f"{facts}</div><div>{_evidence(card, album)}</div></div></article>"
+    )
+
+
+def _probabilities(card: Card) -> str:
+    """The likeliest classes, those that the card is about, and all others together."""
+    likeliest = sorted(card.probabilities, key=lambda name: -card.probabilities[name])
+    listed = [name for place, name in enumerate(likeliest) if place < LISTED or name in card.classes.values()]
+    rows = [(escape(name), _share(card.probabilities[name])) for name in listed]
+    if others := len(likeliest) - len(listed):
+        rows.append(
+            (f"{others} other{'s' * (others > 1)}", _share(1 - sum(card.probabilities[name] for name in listed)))
         )
-        for piece in row["evidence"]
+    return table("Probabilities", (), rows)
+
+
+def _evidence(card: Card, album: Album) -> str:
+    """Pictures with what they are, or a table where there are none."""
+    if not card.evidence:
+        return "<p>No evidence: this memory reads no objects.</p>"
+    images = [album.image(f"stored {each.id}", f"{each.label}, id {each.id}") for each in card.evidence]
+    if not any(images):
+        rows = [
+            (escape(each.label), _share(each.weight), _source(f"id {each.id}, {each.source}")) for each in card.evidence
+        ]
+        return table("Evidence, strongest first", ("class", "weight", "object"), rows)
+    shown = "".join(
+        f'<li class="{"same" if each.label == card.expected else "other"}">{image}<span class="label">'
+        f"{escape(each.label)}</span> {each.weight:.1%}{_source(f'id {each.id}, {each.source}')}</li>"
+        for each, image in zip(card.evidence, images, strict=True)
     )
+    return f"<h4>Evidence, strongest first</h4><ul>{shown}</ul>"
 
 
-def _figure(picture: str, caption: str, *, kind: str = "") -> str:
-    return f'<figure class="{kind}">{picture}<figcaption>{caption}</figcaption></figure>'
+def _share(share: float) -> str:
+    """The number, and a bar for the eye alone."""
+    return f'{share:.1%} <meter aria-hidden="true" value="{share:.4f}"></meter>'
 
 
-def _picture(memory: TrainedMemory, raw: Tensor | None, name: str) -> str:
-    if raw is None or not memory.kind.is_picture:
-        return ""
-    data = base64.b64encode(png(memory.kind.shown(raw))).decode()
-    return f'<img alt="{escape(name)}" src="data:image/png;base64,{data}">'
+def _source(text: str) -> str:
+    return f'<small class="source">{escape(text)}</small>'
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

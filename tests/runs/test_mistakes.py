@@ -42,6 +42,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     },
     **{f"M {v}": ([f"support.size={v}"], f"support.size={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"k {v}": ([f"baselines.knn_pixels.k={v}"], f"baselines.knn_pixels.k={v}: {WHOLE}") for v in BAD_NUMBERS},
+    **{f"page {v}": ([f"evidence.page_objects={v}"], f"evidence.page_objects={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"evidence k {v}": ([f"evidence.k={v}"], f"evidence.k={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"epochs {v}": ([f"trainer.max_epochs={v}"], f"trainer.max_epochs={v}: {WHOLE}") for v in BAD_NUMBERS},
     **{f"batch {v}": ([f"datamodule.batch_size={v}"], f"datamodule.batch_size={v}: {WHOLE}") for v in BAD_NUMBERS},
