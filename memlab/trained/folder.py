@@ -155,8 +155,13 @@ class MemoryFolder:
         return read_segment(self.path / entry.file(number), number, entry, fingerprint=manifest.fingerprint, raw=raw)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file that a manifest is to name."""
-        write_bytes_whole(self.path / name, data)
+        """Write a file that a manifest is to name; within `changing` alone.
+
+        Raises:
+            ValueError: if it cannot be written.
+        """
+        with self._as_it_was_unless_written():
+            write_bytes_whole(self.path / name, data)
 
     @contextmanager
     def changing(self) -> Iterator[Manifest]:
@@ -189,7 +194,42 @@ class MemoryFolder:
 
         Returns:
             the manifest as it is.
+
+        Raises:
+            ValueError: if it cannot be written, as on a full disk: then the memory is as it was.
         """
+        with self._as_it_was_unless_written():
+            manifest = self._written(manifest, changed, note)
+        try:
+            self._sweep(manifest)
+            sync_folder(self.path)
+        except OSError as error:
+            raise ValueError(
+                f"{in_utf8(self.path)}: is changed, but what it held before cannot be taken off the disk"
+                f" ({error.strerror}); that is tried again when it is next opened or changed"
+            ) from error
+        return manifest
+
+    def sweep(self, manifest: Manifest) -> None:
+        """Take away what a killed process left behind, if nobody changes the memory and the folder can be written."""
+        if self._leftovers(manifest):
+            with suppress(OSError, Timeout), FileLock(self.path / LOCK, timeout=0):
+                self._sweep(self.manifest())
+                sync_folder(self.path)
+
+    @contextmanager
+    def _as_it_was_unless_written(self) -> Iterator[None]:
+        """Within this context what cannot be written is told in a line, and what was written for it is taken away."""
+        try:
+            yield
+        except BaseException as error:
+            with suppress(OSError, RefusedMemoryError):
+                self._sweep(self.manifest())  # as it is on the disk: the last thing written may have been written
+            if not isinstance(error, OSError):
+                raise
+            raise ValueError(f"{in_utf8(self.path)}: cannot be changed ({error.strerror}); it is as it was") from error
+
+    def _written(self, manifest: Manifest, changed: Mapping[int, Segment | None], note: Mapping[str, Any]) -> Manifest:
         segments = {number: entry for number, entry in manifest.segments.items() if number not in changed}
         written = {number: segment for number, segment in changed.items() if segment is not None}
         entries = {number: segment.entry for number, segment in written.items()}
@@ -205,16 +245,7 @@ class MemoryFolder:
             journal_digest=_chained(manifest.journal_digest, data),
         )
         write_bytes_whole(self.path / MANIFEST, manifest.to_bytes())
-        self._sweep(manifest)
-        sync_folder(self.path)
         return manifest
-
-    def sweep(self, manifest: Manifest) -> None:
-        """Take away what a killed process left behind, if nobody changes the memory and the folder can be written."""
-        if self._leftovers(manifest):
-            with suppress(OSError, Timeout), FileLock(self.path / LOCK, timeout=0):
-                self._sweep(self.manifest())
-                sync_folder(self.path)
 
     def journal(self, manifest: Manifest) -> list[dict[str, Any]]:
         """The changes made, first to last.

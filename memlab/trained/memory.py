@@ -414,6 +414,8 @@ class TrainedMemory:
             manifest = self._folder.commit(manifest, changed, note)
         if changed:
             self._content = self._content.replaced(changed, first=manifest.classes)
+        if manifest.calibration != self._manifest.calibration:
+            self._read_calibration(manifest)
         self._show(manifest)
         return {**note, "digest": manifest.digest}
 
