@@ -3,8 +3,8 @@
 A contender is made for some material and then called again and again; every call does all the work once. Calls for a
 read or a step return the loss, which must be that of `full`: a rival that computes something else is no rival. Only
 topk, which reads less by design, returns none, and neither does the arithmetic alone, which is no contender but the
-limit of all. Calls for a search return the places found. A call for a start is the life of a process, and returns none;
-one for a fit returns the seconds of a step, as the process tells them.
+limit of all. Calls for a search return the places found, those for an audit scores of the labels. A call for a start is
+the life of a process, and returns none; one for a fit returns the seconds of a step, as the process tells them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from memlab import functional
 from memlab.benchmark.arithmetic import encodings_and_products, four_products, products, search_products
+from memlab.benchmark.auditors import audits
 from memlab.benchmark.material import Call, Maker, Material
 from memlab.benchmark.problem import OWN
 from memlab.benchmark.whole_commands import fits, starts
@@ -36,7 +37,14 @@ ARITHMETIC = "arithmetic alone"
 """The products, and of a step the encodings too, without which it cannot be done, and nothing else."""
 SLOW_ON_CPU = {"KeOps": "without matrix products it takes minutes on a CPU"}
 """Measured there only if named, and why."""
-NEEDS = {"KeOps": "pykeops", "NCALoss": "pytorch_metric_learning", "faiss": "faiss", "ivf": "faiss", "hnsw": "faiss"}
+NEEDS = {
+    "KeOps": "pykeops",
+    "NCALoss": "pytorch_metric_learning",
+    "cleanlab": "cleanlab",
+    "faiss": "faiss",
+    "ivf": "faiss",
+    "hnsw": "faiss",
+}
 """Package that a contender needs whose name has the word in it."""
 INDEXES: dict[str, Callable[[], Index]] = {
     "exact": ExactIndex,
@@ -84,6 +92,8 @@ def contenders(task: str, *, chunks: Sequence[int], budgets: Sequence[float]) ->
     elif task == "search":
         found = {ARITHMETIC: search_products} | {f"{OWN} {index}": _search(index) for index in INDEXES}
         found["faiss flat"] = _faiss_flat
+    elif task == "audit":
+        found = audits()
     elif task == "fit":
         found = fits()
     elif task == "start":

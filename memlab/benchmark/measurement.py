@@ -18,6 +18,7 @@ from statistics import mean, median
 import torch
 from torch import Tensor
 
+from memlab.benchmark.auditors import auroc
 from memlab.benchmark.contenders import contenders, period, recall
 from memlab.benchmark.material import Call, Material
 from memlab.benchmark.problem import WHOLE_COMMANDS, Problem
@@ -61,6 +62,8 @@ class Measured:
     """Of a read or a step."""
     recall: float | None = None
     """Share of the nearest found, of a search."""
+    auroc: float | None = None
+    """How surely a wrong label has a lower score than a right one, of an audit."""
     failure: str | None = None
 
     @property
@@ -99,7 +102,7 @@ def measure(
                 each.failure = answer
             elif not of_commands:
                 each.peak_bytes = int(answer[0])
-                each.loss, each.recall = (None, answer[1]) if problem.task == "search" else (answer[1], None)
+                setattr(each, {"search": "recall", "audit": "auroc"}.get(problem.task, "loss"), answer[1])
         for number in range(rounds):
             said(f"{problem.name}: round {number + 1} of {rounds}")
             for each, worker in zip(found, workers, strict=True):
@@ -124,7 +127,7 @@ class _Worker:
         theirs.close()
 
     def ask(self) -> tuple[float, float | None] | str:
-        """The next figures: peak memory and loss or recall at first, then seconds; or why there are none."""
+        """The next figures: peak memory and loss, recall or AUROC at first, then seconds; or why there are none."""
         try:
             self._connection.send(True)
             answer: tuple[float, float | None] | str = self._connection.recv()
@@ -187,10 +190,12 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
 
 
 def _quality(material: Material, outcome: Tensor | None) -> float | None:
-    """The recall of a search; of anything else the loss, if it has one."""
+    """The recall of a search and the AUROC of an audit; of anything else the loss, if it has one."""
     if outcome is None:
         return None
-    return recall(material, outcome) if material.problem.task == "search" else outcome.item()
+    measures = {"search": recall, "audit": auroc}
+    measure = measures.get(material.problem.task)
+    return outcome.item() if measure is None else measure(material, outcome)
 
 
 def _turn(call: Call, device: torch.device, period: int) -> float:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from rich.table import Table
 
+from memlab.benchmark.auditors import OWN_AUDIT
 from memlab.benchmark.contenders import ARITHMETIC
 from memlab.benchmark.measurement import Measured
 from memlab.benchmark.problem import OWN, TASKS, WHOLE_COMMANDS, Problem
@@ -31,10 +32,10 @@ def table(group: list[Measured]) -> Table:
     result = Table(title=_title(problem))
     over = f"over {_reference(problem).removeprefix(OWN).strip()}"
     memory = ["peak memory", over] if problem.task not in WHOLE_COMMANDS else []
-    recall = ["recall"] if problem.task == "search" else []
+    quality = {"search": ["recall"], "audit": ["AUROC"]}.get(problem.task, [])
     full, limit = _full(group), _measured(group, ARITHMETIC)
     over_limit = ["over arithmetic"] if limit else []
-    for name in ("contender", "time", over, *over_limit, "slowest", *memory, *recall):
+    for name in ("contender", "time", over, *over_limit, "slowest", *memory, *quality):
         result.add_column(name, justify="left" if name == "contender" else "right")
     for each in group:
         if each.failure:
@@ -47,7 +48,7 @@ def table(group: list[Measured]) -> Table:
             *([_ratio(each.median_seconds, limit.median_seconds)] if limit else []),
             _time(max(each.seconds)),
             *(_memory(each.peak_bytes, full.peak_bytes if full else 0) if memory else []),
-            *([f"{each.recall:.3f}" if each.recall is not None else "-"] if recall else []),
+            *([_quality(each)] if quality else []),
         )
     return result
 
@@ -55,6 +56,8 @@ def table(group: list[Measured]) -> Table:
 def _title(problem: Problem) -> str:
     if problem.task in WHOLE_COMMANDS:
         return f"{problem.task}: {TASKS[problem.task]}"
+    if problem.task == "audit":
+        return f"audit of {problem.run}: M = {problem.support:,}, D = {problem.embedding}, C = {problem.classes:,}"
     where = f", {problem.encoder} encoder" if problem.task == "step" else ""
     nearest = f", K = {problem.nearest}" if problem.task == "search" else ""
     return (
@@ -81,6 +84,9 @@ def remarks(group: list[Measured]) -> Iterator[str]:
         if peer.peak_bytes < AHEAD * leanest.peak_bytes:
             share = peer.peak_bytes / leanest.peak_bytes
             yield f"{place}: {peer.contender} is leaner, {share:.2f} of the memory of {leanest.contender}"
+        best = max((each.auroc for each in ours if each.auroc is not None), default=1.0)
+        if peer.auroc is not None and peer.auroc > best:
+            yield f"{place}: {peer.contender} tells wrong labels better, an AUROC of {peer.auroc:.4f} for {best:.4f}"
     full = _full(group)
     for each in done:
         if full and full.loss and each.loss is not None and not math.isclose(each.loss, full.loss, rel_tol=AGREE):
@@ -135,11 +141,19 @@ def _measured(group: list[Measured], name: str) -> Measured | None:
 
 
 def _reference(problem: Problem) -> str:
-    return {"search": f"{OWN} exact", "fit": PLAIN_LOOP, "start": BARE}.get(problem.task, f"{OWN} full")
+    return {"search": f"{OWN} exact", "audit": OWN_AUDIT, "fit": PLAIN_LOOP, "start": BARE}.get(
+        problem.task, f"{OWN} full"
+    )
 
 
 def _time(seconds: float) -> str:
     return f"{1e3 * seconds:,.1f} ms"
+
+
+def _quality(each: Measured) -> str:
+    if each.recall is not None:
+        return f"{each.recall:.3f}"
+    return "-" if each.auroc is None else f"{each.auroc:.4f}"
 
 
 def _memory(peak: int, of: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 from memlab.benchmark import report
+from memlab.benchmark.auditors import audited
 from memlab.benchmark.contenders import NEEDS, SLOW_ON_CPU, contenders
 from memlab.benchmark.measurement import Measured, Settings, measure
 from memlab.benchmark.problem import WHOLE_COMMANDS, Problem
@@ -53,11 +54,8 @@ def run(arguments: argparse.Namespace) -> str:
     found: list[Measured] = []
     with console.status("starting") as status:
         for task, group_names in names.items():
-            sizes = [0] if task in WHOLE_COMMANDS else arguments.sizes
-            for size in sizes if group_names else []:
-                group = measure(
-                    _problem(arguments, task, size), group_names, settings, rounds=arguments.rounds, said=status.update
-                )
+            for problem in _problems(arguments, task) if group_names else []:
+                group = measure(problem, group_names, settings, rounds=arguments.rounds, said=status.update)
                 found += group
                 console.print(report.table(group))
                 for remark in report.remarks(group):
@@ -70,6 +68,8 @@ def run(arguments: argparse.Namespace) -> str:
         console.print(f"left out: {name}, {SLOW_ON_CPU[name]}; --contenders {name} measures it")
     if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
         console.print(f"not installed, so not measured: {', '.join(missing)}")
+    if "audit" in names and arguments.run_folder is None:
+        console.print("no --run, so not measured: audit")
     if WHOLE_COMMANDS & set(names) and not in_clone():
         console.print("not in a clone, so not measured: train.py")
     return f"written: {folder / 'benchmark.json'}{' and benchmark.png' if sized else ''}"
@@ -93,6 +93,18 @@ def chosen(arguments: argparse.Namespace, settings: Settings) -> tuple[dict[str,
     if not named:
         raise ValueError(f"--contenders {arguments.contenders}: must name some of {', '.join(everyone)}")
     return {task: [name for name in names if name in named] for task, names in known.items()}, left_out
+
+
+def _problems(arguments: argparse.Namespace, task: str) -> list[Problem]:
+    """One for each size, or one alone where the size is given otherwise."""
+    if task != "audit":
+        return [_problem(arguments, task, size) for size in ([0] if task in WHOLE_COMMANDS else arguments.sizes)]
+    if arguments.run_folder is None:
+        return []
+    run = str(arguments.run_folder)
+    stored = audited(run).stored
+    problem = replace(_problem(arguments, task, len(stored)), embedding=stored.keys.shape[1], run=run)
+    return [replace(problem, classes=stored.num_classes)]
 
 
 def _problem(arguments: argparse.Namespace, task: str, size: int) -> Problem:

@@ -20,11 +20,11 @@ Measure memlab beside what you would otherwise take, in one run, on the same dat
 
 Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU what
 torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those of a
-search to memlab exact, of a fit to the loop, of a start to python -c pass; and to the arithmetic alone: the products,
-and in a step the encodings, without which it cannot be done. A fit and a start have no M, and their memory is not
-measured. Rivals of other packages take part where these are installed: pip install -e ".[bench]"; KeOps, which takes
-minutes on a CPU, there only if --contenders names it. train.py is started where memlab is a clone, and left out
-elsewhere.
+search to memlab exact, of an audit to memlab audit, of a fit to the loop, of a start to python -c pass; and to the
+arithmetic alone: the products, and in a step the encodings, without which it cannot be done. A fit and a start have no
+M, and their memory is not measured. Rivals of other packages take part where these are installed: pip install -e
+".[bench]"; KeOps, which takes minutes on a CPU, there only if --contenders names it. train.py is started where memlab
+is a clone, and left out elsewhere.
 """
 )
 
@@ -55,6 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_list_of(_between(float, 0.01, 1.01), "shares from 0.01 to 1"),
         default=[0.5, 0.9],
         help="shares of the graphs that chunked keeps, besides none (default: 0.5,0.9)",
+    )
+    add(
+        "--run",
+        dest="run_folder",
+        type=Path,
+        default=None,
+        metavar="RUN",
+        help="a run folder, trained with data.flip_labels, for the audit (default: none, and no audit)",
     )
     add("--contenders", default="", help="only those whose name holds one of these words, as full,chunked,checkpoint")
     add("--rounds", type=count, default=5, help="rounds of times (default: %(default)s)")

@@ -19,7 +19,7 @@ from memlab.functional.class_read import (
     read_cells,
 )
 from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
-from memlab.functional.measures import balanced_accuracy, brier, macro_f1, within_top
+from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_margin, within_top
 from memlab.functional.scores import dot_scores, exclude_rows
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "lowest_scores",
     "macro_f1",
     "nll",
+    "own_margin",
     "own_nll",
     "own_read",
     "read",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,6 +24,26 @@ def brier(mass: Tensor, targets: Tensor) -> Tensor:
     tensor([2.0000, 0.5000])
     """
     return (mass - F.one_hot(targets, mass.shape[-1])).square().sum(-1)
+
+
+def own_margin(class_scores: Tensor, labels: Tensor) -> Tensor:
+    """How much the own class stands out: ``s_by - max over c != y of s_bc``, the log odds to the best of the others.
+
+    Unlike the own mass it does not depend on a temperature, and tells apart objects whose own mass is next to nothing.
+
+    Args:
+        class_scores: (B, C) log-sum-exp of the scores of each class, C at least 2.
+        labels: (B,) own class ids, int64.
+
+    Returns:
+        (B,) nats; -inf if nothing of the own class was read, inf if nothing else was.
+
+    >>> import torch
+    >>> own_margin(torch.tensor([[3.0, 1.0, 2.0], [3.0, 1.0, 2.0]]), torch.tensor([0, 1]))
+    tensor([ 1., -2.])
+    """
+    own = class_scores.gather(-1, labels[:, None])
+    return own[:, 0] - class_scores.scatter(-1, labels[:, None], -torch.inf).amax(-1)
 
 
 def within_top(log_mass: Tensor, targets: Tensor, *, k: int) -> Tensor:

@@ -23,7 +23,7 @@ from memlab.device import peak_memory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.runs.assembly import Run, assemble
 from memlab.runs.mistakes import UserError, mistakes_in_one_line
-from memlab.runs.results import results_table, write_confusion, write_predictions, write_results
+from memlab.runs.results import results_table, write_confusion, write_flipped, write_predictions, write_results
 from memlab.runs.trained_memory import keep_trained
 from memlab.training.module import DivergenceError
 
@@ -127,18 +127,22 @@ def outcome(run: Run) -> dict[str, Any]:
 
 
 def tell(run: Run, folder: Path) -> None:
-    """Write what was answered to each test object, and how often each class for each other."""
-    tested, class_names = run.model.tested, run.datamodule.store.class_names
+    """Write what was answered to each test object, how often each class for each other, and which labels are wrong."""
+    data, tested, class_names = run.datamodule.data, run.model.tested, run.datamodule.store.class_names
     write_predictions(
         folder,
         class_names,
         ids=tested.ids.tolist(),
-        sources=map(run.datamodule.data.source, tested.ids.tolist()),
+        sources=map(data.source, tested.ids.tolist()),
         truth=tested.labels.tolist(),
         answers=tested.log_probs.argmax(dim=1).tolist(),
         mass=tested.log_probs.float().exp().numpy(),
     )
     write_confusion(folder, class_names, tested.confusion().numpy())
+    if data.true_labels is not None:
+        rows = data.train_rows
+        labels, truth = (each[rows.to(each.device)].tolist() for each in (data.store.labels, data.true_labels))
+        write_flipped(folder, class_names, ids=rows.tolist(), labels=labels, truth=truth)
 
 
 def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:

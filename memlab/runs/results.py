@@ -17,7 +17,7 @@ from rich.table import Table
 from memlab import __version__
 from memlab.files import written_whole
 
-FILE = "results.json"
+FILE, FLIPPED = "results.json", "flipped.csv"
 CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
 """What is followed by epoch, and what it is called."""
 PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
@@ -64,6 +64,32 @@ def write_predictions(
         for number, source, label, answer, row in zip(ids, sources, truth, answers, mass, strict=True):
             writer.writerow([number, source, class_names[label], class_names[answer]])
             file.write(numbers % tuple(row.tolist()))
+
+
+def write_flipped(
+    folder: Path, class_names: Sequence[str], *, ids: Sequence[int], labels: Sequence[int], truth: Sequence[int]
+) -> None:
+    """Write which labels ``data.flip_labels`` made wrong, a line for each, as ``flipped.csv``.
+
+    Args:
+        folder: of the run.
+        class_names: by class id.
+        ids: of the objects.
+        labels: class ids of the objects.
+        truth: the same before.
+    """
+    with written_whole(folder / FLIPPED) as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "truth"])
+        for identity, label, true in zip(ids, labels, truth, strict=True):
+            if label != true:
+                writer.writerow([identity, class_names[label], class_names[true]])
+
+
+def read_flipped(folder: Path) -> list[int]:
+    """The ids in ``flipped.csv``."""
+    with (folder / FLIPPED).open(encoding="utf-8", newline="") as file:
+        return [int(line["id"]) for line in csv.DictReader(file)]
 
 
 def write_results(folder: Path, results: Mapping[str, Any]) -> None:

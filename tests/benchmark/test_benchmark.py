@@ -15,13 +15,16 @@ from torch import Tensor
 from torch.profiler import profile
 
 from memlab.__main__ import main
-from memlab.benchmark import measurement, plain_loop, report, whole_commands
+from memlab.benchmark import auditors, measurement, plain_loop, report, whole_commands
 from memlab.benchmark.contenders import ARITHMETIC, NEEDS, contenders, period, recall
 from memlab.benchmark.material import Material
 from memlab.benchmark.measurement import Measured, Settings
 from memlab.benchmark.problem import TASKS, Problem
 from memlab.benchmark.run import chosen
+from memlab.runs.results import write_flipped
+from memlab.trained import load
 from tests.conftest import REPOSITORY, Outcome
+from tests.trained.memories import make, tables
 
 PROBLEM = Problem(
     task="step", support=50, batch=7, embedding=5, classes=4, nearest=8, encoder="linear", device="cpu", dtype="float64"
@@ -108,6 +111,63 @@ class TestContenders:
         left = {name for task in TASKS for name in makers(task)}
         assert left
         assert not [name for name in left for word in NEEDS if word in name]
+
+
+class TestAudit:
+    @pytest.fixture
+    def run(self, tmp_path: Path) -> Path:
+        """The memory of a run, of whose objects in three clusters some have wrong labels."""
+        store = tables(600)
+        store.inputs = store.inputs + 4 * torch.nn.functional.one_hot(store.labels, 5)
+        memory = make(tmp_path / "run" / "memory", store)
+        memory.relabel(list(range(0, 480, 10)), "other")
+        labels, truth = [1 if n % 10 == 0 else 0 for n in range(600)], [0] * 600
+        write_flipped(tmp_path / "run", ["right", "wrong"], ids=range(600), labels=labels, truth=truth)
+        return tmp_path / "run"
+
+    @pytest.mark.parametrize("name", makers("audit"))
+    def test_wrong_labels_have_low_scores(self, name: str, run: Path) -> None:
+        material = Material(replace(PROBLEM, task="audit", support=480, run=str(run)))
+        scores = makers("audit")[name](material)()
+        assert scores is not None
+        assert scores.shape == (480,)
+        wrong = auditors.audited(str(run), 480).wrong
+        assert int(wrong.sum()) == 48
+        pairs = (scores[wrong][:, None] < scores[~wrong]).double() + (scores[wrong][:, None] == scores[~wrong]) / 2
+        assert auditors.auroc(material, scores) == pytest.approx(float(pairs.mean()))
+        assert auditors.auroc(material, -scores) == pytest.approx(1 - float(pairs.mean()))
+
+    def test_the_memory_has_the_scores_of_its_audit(self, run: Path) -> None:
+        found = load(run).audit()
+        material = Material(replace(PROBLEM, task="audit", support=480, run=str(run)))
+        scores = makers("audit")["memlab audit"](material)()
+        assert scores is not None
+        assert sorted(scores.tolist()) == pytest.approx(found.margin.tolist(), rel=1e-4, abs=1e-4)
+
+    def test_is_measured_of_a_run_and_told(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["bench", "--tasks=audit", "--rounds=1", "--contenders=memlab", f"--output={run / 'b'}"]
+        assert main([*words, f"--run={run}"]) == 0
+        out = capsys.readouterr().out
+        (result,) = json.loads((run / "b" / "benchmark.json").read_text())["results"]
+        assert [result["problem"][name] for name in ("support", "embedding", "classes")] == [480, 6, 4]
+        assert result["auroc"] > 0.5
+        assert f"{result['auroc']:.4f}" in out
+
+    def test_a_run_of_right_labels_is_refused(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["bench", "--tasks=audit", "--rounds=1", f"--output={tmp_path / 'b'}"]
+        assert main([*words, f"--run={tmp_path}"]) == 1
+        assert f"--run {tmp_path}: has no flipped.csv; must be a run with data.flip_labels" in capsys.readouterr().err
+        assert main([*words[:-1], f"--output={tmp_path / 'c'}"]) == 0
+        assert "no --run, so not measured: audit" in capsys.readouterr().out
+
+    def test_a_peer_that_tells_better_is_named(self) -> None:
+        problem = replace(PROBLEM, task="audit")
+        shares = {"memlab audit": 0.9, "cleanlab, neighbours": 0.95, "cleanlab, regression": 0.8}
+        group = [Measured(name, problem, [1.0], 2**20, auroc=share) for name, share in shares.items()]
+        columns = {str(column.header): list(column.cells) for column in report.table(group).columns}
+        assert columns["AUROC"] == ["0.9000", "0.9500", "0.8000"]
+        told = [remark for remark in report.remarks(group) if "AUROC" in remark]
+        assert told == ["audit, M = 50: cleanlab, neighbours tells wrong labels better, an AUROC of 0.9500 for 0.9000"]
 
 
 class TestStart:
@@ -335,7 +395,7 @@ class TestCommand:
         [
             (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
             (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
-            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, fit, start"),
+            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, audit, fit, start"),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),

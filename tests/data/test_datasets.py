@@ -234,6 +234,9 @@ class TestOptions:
         steps = (noisy.store.labels - whole.store.labels)[differs] % 10
         assert set(steps.tolist()) == set(range(1, 10))
         assert torch.equal(noisy.store.labels, self.digits(flip_labels=0.3).store.labels)
+        assert noisy.true_labels is not None
+        assert torch.equal(noisy.true_labels, whole.store.labels)
+        assert whole.true_labels is None
 
     def test_together(self) -> None:
         data = self.digits(classes=[0, 1, 2], train_fraction=0.5, flip_labels=0.2)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import memlab
 from memlab.runs import results
-from memlab.runs.results import PACKAGES, results_table, versions, write_predictions
+from memlab.runs.results import PACKAGES, read_flipped, results_table, versions, write_flipped, write_predictions
 
 RESULTS: dict[str, Any] = {
     "data": "pictures",
@@ -75,3 +75,9 @@ def test_predictions_come_back_to_the_last_bit_whatever_the_names(tmp_path: Path
     assert [line[3] for line in lines] == [names[label] for label in (1, 1, 2, 2, 3)]
     np.testing.assert_array_equal(np.array([line[4:] for line in lines], np.float32), mass)
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
+
+
+def test_labels_that_were_made_wrong_are_kept(tmp_path: Path) -> None:
+    write_flipped(tmp_path, ["no", "a,b"], ids=[3, 7, 9], labels=[1, 0, 0], truth=[0, 0, 1])
+    assert (tmp_path / "flipped.csv").read_text() == 'id,label,truth\n3,"a,b",no\n9,no,"a,b"\n'
+    assert read_flipped(tmp_path) == [3, 9]

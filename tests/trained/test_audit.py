@@ -26,11 +26,14 @@ def test_equals_a_plain_loop(kind: str, index: str | None, tmp_path: Path) -> No
         total = math.fsum(math.exp(score) for score, _ in read)
         wanted[ids[place]] = [math.fsum(math.exp(s) for s, n in read if labels[n] == c) / total for c in range(3)]
     assert sorted(found.ids.tolist()) == sorted(ids)
-    assert found.own_mass.tolist() == sorted(found.own_mass.tolist())
+    assert found.margin.tolist() == sorted(found.margin.tolist())
     for place, identity in enumerate(found.ids.tolist()):
         mass = wanted[identity]
         assert found.labels[place] == NAMES[identity % 3]
         assert found.own_mass[place] == pytest.approx(mass[identity % 3], abs=1e-6)
+        own, others = mass[identity % 3], mass[: identity % 3] + mass[identity % 3 + 1 :]
+        odds = math.inf if max(others) == 0 else own / max(others)
+        assert math.exp(found.margin[place]) == pytest.approx(odds, rel=1e-6)
         assert found.suggested[place] == NAMES[mass.index(max(mass))]
         assert found.suggested_mass[place] == pytest.approx(max(mass), abs=1e-6)
         assert found.sources[place] == f"row {identity}"
@@ -46,9 +49,17 @@ def test_equals_a_plain_loop(kind: str, index: str | None, tmp_path: Path) -> No
         assert summary[name].own_mass == pytest.approx(sum(own) / len(own), abs=1e-6)
 
 
+def test_a_margin_does_not_depend_on_the_temperature(tmp_path: Path) -> None:
+    memory = make(tmp_path / "m", tables())
+    before = memory.audit()
+    memory.calibrate()
+    assert memory.info["temperature"] != 1
+    assert memory.audit().margin.tolist() == before.margin.tolist()
+
+
 def test_flipped_labels_come_first(tmp_path: Path) -> None:
     store = tables(600)
-    store.inputs = store.inputs + 4 * torch.nn.functional.one_hot(store.labels, 5)
+    store.inputs = store.inputs + 8 * torch.nn.functional.one_hot(store.labels, 5)
     memory = make(tmp_path / "m", store)
     memory.relabel([0, 33, 99], "cat")
     found = memory.audit(limit=2)

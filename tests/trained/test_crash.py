@@ -135,7 +135,7 @@ def kill_at_every_operation(folder: Path, name: str, tmp_path: Path) -> list[str
             change(memory)
 
     outcomes: list[str] = []
-    status = signal.SIGKILL
+    status: int = signal.SIGKILL
     while status:
         shutil.rmtree(killed_at, ignore_errors=True)
         shutil.copytree(before, killed_at)

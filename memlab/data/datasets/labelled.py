@@ -31,6 +31,8 @@ class LabelledData:
     """Tells of a row where its object is from."""
     levels: int = 255
     """The lightest grey of uint8 images, 255 in picture files."""
+    true_labels: Tensor | None = None
+    """(N,) class ids before ``flip_labels`` made some wrong; None if none are."""
 
     def __post_init__(self) -> None:
         for name, rows in (("train_rows", self.train_rows), ("test_rows", self.test_rows)):

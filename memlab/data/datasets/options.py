@@ -61,7 +61,8 @@ def varied(
     labels = data.store.labels
     if flip_labels:
         labels = _flipped(labels, train_rows, len(data.store.class_names), share=flip_labels, seed=options_seed)
-    return _relabelled(data, labels, data.store.class_names, train_rows, data.test_rows)
+    varied = _relabelled(data, labels, data.store.class_names, train_rows, data.test_rows)
+    return replace(varied, true_labels=data.store.labels) if flip_labels else varied
 
 
 def _of_classes(data: LabelledData, classes: Sequence[object]) -> LabelledData:
