@@ -56,7 +56,9 @@ def _cards(prediction: Prediction, data: LabelledData, rows: list[int]) -> Itera
             for identity, label, weight in zip(*(column[row].tolist() for column in prediction.evidence), strict=True)
             if identity >= 0  # an approximate search may have found fewer
         ]
-        verdict = f"Right: {names[truth]}" if answer == truth else f"Mistake: {names[answer]}, but is {names[truth]}"
+        verdict = (
+            f"Right: {names[truth]}" if answer == truth else f"Mistake: answered {names[answer]}, is {names[truth]}"
+        )
         yield Card(
             heading=verdict,
             source=f"id {own}, {data.source(own)}",

@@ -179,7 +179,7 @@ def _probabilities(card: Card) -> str:
     rows = [(escape(name), _share(card.probabilities[name])) for name in listed]
     if others := len(likeliest) - len(listed):
         rows.append(
-            (f"{others} other{'s' * (others > 1)}", _share(1 - sum(card.probabilities[name] for name in listed)))
+            (f"{others}&nbsp;other{'s' * (others > 1)}", _share(1 - sum(card.probabilities[name] for name in listed)))
         )
     return table("Probabilities", (), rows)
 

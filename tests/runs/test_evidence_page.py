@@ -56,7 +56,7 @@ def test_each_object_has_its_answer_and_its_evidence(inputs: Any, tmp_path: Path
     parser.feed((tmp_path / "e.html").read_text())
     text = "|".join(parser.words)
     assert "2 of 3 test objects: 1 of 1 mistakes" in text
-    mistake, right = (text[text.index(head) :] for head in ("Mistake: no, but is <i>|", "Right: <i>|"))
+    mistake, right = (text[text.index(head) :] for head in ("Mistake: answered no, is <i>|", "Right: <i>|"))
     mistake = mistake[: mistake.index("Right")]
     assert "id 5, file 5" in mistake
     assert "no|80.0% |<i>|20.0% " in mistake
@@ -84,5 +84,5 @@ def test_the_page_opens_in_a_browser(tmp_path: Path, open_page: Opened) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth") == 390
     assert opened.get_by_role("status").inner_text() == "3 of 3 shown"
     opened.get_by_label("mistakes only").check()
-    assert opened.get_by_role("article").locator("h3").all_inner_texts() == ["Mistake: no, but is <i>"]
+    assert opened.get_by_role("article").locator("h3").all_inner_texts() == ["Mistake: answered no, is <i>"]
     assert opened.evaluate("[...document.images].every((image) => image.naturalWidth == 8)")

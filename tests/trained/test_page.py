@@ -160,7 +160,7 @@ def test_probabilities_that_are_not_listed_are_summed_up(tmp_path: Path) -> None
     few = Card("h", "s", "", {"true class": "c7"}, False, "c7", mass, [], [])
     text = written(tmp_path, [few], album=Album(lambda _: None)).read_text()
     listed = re.findall(r'<th scope="row">(.*?)</th><td>(.*?) <meter', text)
-    assert [name for name, _ in listed] == ["c1", "c2", "c3", "c4", "c5", "c7", "2 others"]
+    assert [name for name, _ in listed] == ["c1", "c2", "c3", "c4", "c5", "c7", "2&nbsp;others"]
     assert listed[-1][1] == "5.0%"
 
 
