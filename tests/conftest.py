@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 import train
+from memlab.__main__ import main
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.runs import mistakes
@@ -128,6 +129,23 @@ def command(
         if type(handler) is logging.FileHandler:
             root.removeHandler(handler)
             handler.close()
+
+
+Command = Callable[..., tuple[int, str, str]]
+"""Takes the words after ``memlab``; gives the exit status and what was printed to both streams."""
+
+
+@pytest.fixture
+def memlab(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Run ``memlab WORDS`` in this process."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = main([str(word) for word in words])
+        printed = capfd.readouterr()
+        return status, printed.out, printed.err
+
+    return call
 
 
 SMOKE = ("trainer=smoke", "trainer.enable_progress_bar=false", "figures=false")

@@ -1,4 +1,4 @@
-"""What commands on a trained memory are given: pictures, folders of them, files of arrays; and how they answer."""
+"""What commands on a trained memory are given: pictures, folders, files of arrays, tables; and how they answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ class Given(NamedTuple):
     names: list[str]
     """(n,) what each is called: its file, or file and row."""
     labels: list[str] | None
-    """(n,) class names, where they are told: by folders, or by an array ``y``."""
+    """(n,) class names, where they are told: by folders, an array ``y``, or a column."""
+
+
+FILES = "pictures, folders, a file of arrays, or a table (.csv, .tsv, .parquet)"
+ARRAYS, TABLES = (".npz", ".pt", ".safetensors"), (".csv", ".tsv", ".parquet")
 
 
 def add_memory(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +38,19 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
 
 def add_queries(parser: argparse.ArgumentParser) -> None:
     """Declare the objects to be classified, and what is to be told of each."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help="pictures, folders, or a file of arrays")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help=FILES)
     parser.add_argument("--k", type=int, default=None, help="objects of the evidence (default: 5, or all if fewer)")
     parser.add_argument("--coverage", type=float, default=None, help="add sets of classes that hold the truth so often")
+
+
+def add_target(parser: argparse._ActionsContainer) -> None:
+    """Declare where a table has the classes."""
+    parser.add_argument(
+        "--target",
+        default=None,
+        metavar="COLUMN",
+        help="column of a table that has the classes: its name in the first line, or its place from 1",
+    )
 
 
 def told(arguments: argparse.Namespace, values: Any, words: str) -> str:
@@ -91,13 +105,17 @@ def ids(text: str) -> list[int]:
         raise argparse.ArgumentTypeError(f"{text}: must be numbers with commas between, as 3,17") from None
 
 
-def collect(memory: TrainedMemory, paths: Sequence[Path], *, labelled: bool = False) -> Given:
+def collect(
+    memory: TrainedMemory, paths: Sequence[Path], *, labelled: bool = False, target: str | None = None
+) -> Given:
     """The objects of some files and folders.
 
     Args:
         memory: knows what an object is.
-        paths: picture files and folders of these; for a memory of other objects .npz, .pt or .safetensors files of X.
-        labelled: with their classes: of folders ``<class>/...``, or of an array y beside X.
+        paths: picture files and folders of these; for a memory of other objects a .npz, .pt or .safetensors file of X,
+            or of vectors a table.
+        labelled: with their classes: of folders ``<class>/...``, of an array y beside X, or of a column of a table.
+        target: this column.
 
     Raises:
         ValueError: for what is not there or holds no objects.
@@ -105,14 +123,33 @@ def collect(memory: TrainedMemory, paths: Sequence[Path], *, labelled: bool = Fa
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file")
-    arrays = [path for path in paths if path.suffix in (".npz", ".pt", ".safetensors")]
-    if arrays:
-        if len(paths) > 1:
-            raise ValueError(f"{arrays[0]}: a file of arrays must be given alone")
-        return _arrays(arrays[0], labelled=labelled)
+    tables = [path for path in paths if path.suffix in TABLES]
+    if target is not None and not tables:
+        raise ValueError(f"target={target}: is for tables; {paths[0]} is none")
+    whole = [path for path in paths if path.suffix in ARRAYS] + tables
+    if whole and len(paths) > 1:
+        raise ValueError(f"{whole[0]}: must be given alone, as a file of many objects")
+    if tables:
+        return _table(memory, tables[0], labelled=labelled, target=target)
+    if whole:
+        return _arrays(whole[0], labelled=labelled)
     if not memory.kind.is_picture:
-        raise ValueError(f"{paths[0]}: must be a .npz, .pt or .safetensors file of X, objects as {memory.kind.wanted}")
+        raise ValueError(
+            f"{paths[0]}: must be a file that ends in {', '.join(ARRAYS)}, or {', '.join(TABLES)} of vectors; objects"
+            f" as {memory.kind.wanted}"
+        )
     return _labelled_pictures(paths) if labelled else _pictures(paths)
+
+
+def _table(memory: TrainedMemory, path: Path, *, labelled: bool, target: str | None) -> Given:
+    from memlab.data.datasets.table_file import read_table
+
+    if len(memory.kind.shape) != 1:
+        raise ValueError(f"{path}: a table has rows of numbers; must be {memory.kind.wanted}")
+    if labelled and target is None:
+        raise ValueError(f"{path}: target must be given, the column that has the classes")
+    inputs, labels = read_table(path, features=memory.kind.shape[0], target=target)
+    return Given(inputs, [f"{path} row {row + 1}" for row in range(len(inputs))], labels)
 
 
 def _arrays(path: Path, *, labelled: bool) -> Given:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from memlab.trained import Answer
 
 DESCRIPTION = """\
-Classify picture files, folders of them, or the rows X of a .npz, .pt or .safetensors file with a trained memory. Each
-answer has its probability, the stored objects that weighed most in it, and, of a memory with calibration objects, its
-credibility: small, if no class fits as well as true classes do.
+Classify picture files, folders of them, the rows X of a .npz, .pt or .safetensors file, or those of a table with a
+trained memory. A table, .csv, .tsv or .parquet, has columns of numbers in the order of training, below a line of names
+or without one. Each answer has its probability, the stored objects that weighed most in it, and, of a memory with
+calibration objects, its credibility: small, if no class fits as well as true classes do.
 """
 
 

@@ -17,12 +17,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from memlab.__main__ import main
 from memlab.trained import load
-from tests.conftest import REPOSITORY, Outcome
+from tests.conftest import REPOSITORY, Command, Outcome
 from tests.trained.memories import make, tables
 
-Command = Callable[..., tuple[int, str, str]]
 NOT_NEEDED = {
     "pytorch_lightning",
     "lightning_fabric",
@@ -52,17 +50,6 @@ def run(command: Callable[..., Outcome], tmp_path: Path) -> Path:
 def told(run: Path) -> list[dict[str, str]]:
     with (run / "predictions.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture
-def memlab(capfd: pytest.CaptureFixture[str]) -> Command:
-    def call(*words: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = main([str(word) for word in words])
-        printed = capfd.readouterr()
-        return status, printed.out, printed.err
-
-    return call
 
 
 class Pictures(HTMLParser):
@@ -202,7 +189,7 @@ def test_rows_of_a_table(rows: Path, memlab: Command, tmp_path: Path) -> None:
         (["predict", "nowhere", "{rows}"], "nowhere: holds no trained memory"),
         (["predict", "{m}", "nowhere.npz"], "nowhere.npz: there is no such file"),
         (["predict", "{m}", "{rows}", "{rows}"], "must be given alone"),
-        (["predict", "{m}", "{other}"], "must be a .npz, .pt or .safetensors file of X"),
+        (["predict", "{m}", "{other}"], "must be a file that ends in .npz, .pt, .safetensors, or .csv"),
         (["predict", "{m}", "{bad}"], "cannot be read as a .npz file"),
         (["predict", "{m}", "{rows}", "--k", "0"], "k=0: must be a whole number"),
         (["predict", "{m}", "{rows}", "--coverage", "2"], "coverage=2.0: must be a number above 0 and below 1"),
