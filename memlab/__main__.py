@@ -6,7 +6,21 @@ import argparse
 import os
 import sys
 
-from memlab.commands import add, audit, bench, evaluate, explain, forget, info, predict, relabel, report, undo
+from memlab.commands import (
+    add,
+    audit,
+    bench,
+    condense,
+    evaluate,
+    explain,
+    export,
+    forget,
+    info,
+    predict,
+    relabel,
+    report,
+    undo,
+)
 
 COMMANDS = {
     "predict": (predict, "classify files with a trained memory"),
@@ -18,6 +32,8 @@ COMMANDS = {
     "forget": (forget, "take objects out of it for good"),
     "relabel": (relabel, "give stored objects another class"),
     "undo": (undo, "take the last change back"),
+    "condense": (condense, "keep few of its objects, chosen so that answers stay"),
+    "export": (export, "write it as ONNX and Parquet, for programs without memlab"),
     "bench": (bench, "measure time and memory beside other libraries"),
     "report": (report, "put runs into one table beside published figures"),
 }

@@ -97,7 +97,7 @@ class ObjectStore:
 
         def take(leaf: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
             raw = _gather(leaf, near, self.device)
-            if not _is_normalised(leaf):
+            if not is_normalised(leaf.dtype):
                 return raw
             wide = torch.promote_types(raw.dtype, dtype)  # rounded before, what is far from 0 would be all rounding
             return raw.to(wide).sub_(mean.to(wide)).div_(deviation.to(wide)).to(dtype)
@@ -114,6 +114,11 @@ def check_whole_numbers(name: str, tensor: object) -> None:
     if not isinstance(tensor, Tensor) or tensor.dtype != torch.int64 or tensor.dim() != 1:
         kind = f"{tensor.dtype} of shape {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
         raise ValueError(f"{name}: {kind}; must be a vector of torch.int64")
+
+
+def is_normalised(dtype: torch.dtype) -> bool:
+    """Whether raw inputs of a type are normalised: numbers that measure, and not those that name, as token ids."""
+    return dtype is torch.uint8 or dtype.is_floating_point
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
@@ -134,17 +139,13 @@ def _gather(inputs: Tensor, rows: Tensor, device: torch.device) -> Tensor:
     return torch.index_select(inputs, 0, rows, out=buffer).to(device, non_blocking=True)
 
 
-def _is_normalised(inputs: Tensor) -> bool:
-    return inputs.dtype is torch.uint8 or inputs.is_floating_point()
-
-
 def _moments(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of some rows by channel or feature, in a shape to be subtracted from an object.
 
     Parts have a mean and a centred sum of squares each, which are merged (Chan et al. 1979): unlike the mean
     of the squares less the square of the mean, they are exact however far from 0 the values are.
     """
-    if not _is_normalised(inputs):
+    if not is_normalised(inputs.dtype):
         return torch.zeros(()), torch.ones(())
     shape = {2: inputs.shape[1:2], 4: (inputs.shape[1], 1, 1)}.get(inputs.dim(), ())
     mean, squares = torch.zeros(2, math.prod(shape), dtype=torch.float64)

@@ -21,6 +21,7 @@ from memlab.functional.class_read import (
 from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_margin, within_top
 from memlab.functional.scores import dot_scores, exclude_rows
+from memlab.functional.selection import class_turns, greedy_medoids
 
 __all__ = [
     "ABSENT_MASS",
@@ -36,8 +37,10 @@ __all__ = [
     "class_log_mass",
     "class_scores",
     "class_scores_gradient",
+    "class_turns",
     "dot_scores",
     "exclude_rows",
+    "greedy_medoids",
     "lowest_scores",
     "macro_f1",
     "nll",

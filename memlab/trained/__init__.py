@@ -7,7 +7,20 @@ Lightning nor Hydra is needed, and nothing in the folder is executed.
 from memlab.trained.answer import Answer, AnswerEvidence
 from memlab.trained.audit import Audit
 from memlab.trained.changes import Receipt
+from memlab.trained.condensation import Condensed, Measured
+from memlab.trained.export import Comparison
 from memlab.trained.memory import TrainedMemory, load
 from memlab.trained.refusal import RefusedMemoryError
 
-__all__ = ["Answer", "AnswerEvidence", "Audit", "Receipt", "RefusedMemoryError", "TrainedMemory", "load"]
+__all__ = [
+    "Answer",
+    "AnswerEvidence",
+    "Audit",
+    "Comparison",
+    "Condensed",
+    "Measured",
+    "Receipt",
+    "RefusedMemoryError",
+    "TrainedMemory",
+    "load",
+]

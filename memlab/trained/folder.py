@@ -16,7 +16,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -162,6 +163,15 @@ class MemoryFolder:
         """
         with self._as_it_was_unless_written():
             write_bytes_whole(self.path / name, data)
+
+    def copied(self, manifest: Manifest, target: Path, *, but: Collection[int] = ()) -> MemoryFolder:
+        """A new folder with the files of a memory and its journal but some segments, and without a manifest yet."""
+        target.mkdir(parents=True, exist_ok=True)
+        left_out = {entry.file(number) for number, entry in manifest.segments.items() if number in but}
+        for name in (*sorted(manifest.files - left_out), JOURNAL):
+            if (self.path / name).exists():
+                shutil.copyfile(self.path / name, target / name)
+        return MemoryFolder(target)
 
     @contextmanager
     def changing(self) -> Iterator[Manifest]:

@@ -1,9 +1,8 @@
-"""A trained memory in use: predict, add, forget, relabel, undo, calibrate, save."""
+"""A trained memory in use: predict, add, forget, relabel, undo, condense, calibrate, save, export."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memlab.checks import check_number, check_whole_number
-from memlab.files import check_new_or_empty, in_utf8, write_bytes_whole
+from memlab.files import check_new_or_empty, in_utf8
 from memlab.memory.reading import check_k
 from memlab.trained.answer import Answer, View
 from memlab.trained.audit import Audit, audit
@@ -24,8 +23,10 @@ from memlab.trained.calibration import (
     own_nonconformity,
     read_calibration,
 )
-from memlab.trained.changes import Receipt, chosen, last_not_undone, relabelled, without
+from memlab.trained.changes import NOT_UNDONE, Receipt, chosen, last_not_undone, relabelled, without
+from memlab.trained.condensation import SHARES, Condensed, Measured, kept_first, measured, objects_to_keep
 from memlab.trained.content import Content
+from memlab.trained.export import COMPARED, Comparison, export_onnx, export_parquet
 from memlab.trained.folder import MANIFEST, Calibration, Manifest, MemoryFolder
 from memlab.trained.model import read_model
 from memlab.trained.objects import ObjectKind
@@ -245,13 +246,13 @@ class TrainedMemory:
     def undo(self) -> dict[str, Any]:
         """Take back the last change that is not taken back yet: what was added goes for good, old labels return.
 
-        What was forgotten is nowhere to be had from: a `forget`, and what was done before it, stays.
+        What was forgotten is nowhere to be had from: a `forget` or `condense`, and what was done before it, stays.
 
         Returns:
             the line of the journal of the change taken back.
 
         Raises:
-            ValueError: if there is nothing to take back, or the last change is a `forget`.
+            ValueError: if there is nothing to take back, or the last change is a `forget` or `condense`.
         """
         undone: dict[str, Any] = {}
 
@@ -259,7 +260,7 @@ class TrainedMemory:
             last = last_not_undone(self._folder.journal(manifest))
             if last is None:
                 raise ValueError("undo: no change is left to take back")
-            if last["what"] == "forget":
+            if last["what"] in ("forget", "condense"):
                 raise ValueError(
                     f"undo: the last change, {last['change']}, has forgotten {len(last['ids'])} objects, of which"
                     " nothing is left; add them again from where they came from"
@@ -273,6 +274,86 @@ class TrainedMemory:
 
         self._change(change)
         return undone
+
+    def condense(
+        self, keep: float, *, into: str | Path | None = None, progress: Callable[[int], object] | None = None
+    ) -> Condensed:
+        """Keep few objects, chosen so that answers stay nearly what they are; see `memlab.trained.condensation`.
+
+        What is kept is chosen by the stored objects alone. The others are forgotten, as by `forget`, unless the
+        condensed memory goes into a folder of its own. How sure answers are may change more than the answers, which
+        `calibrate` mends.
+
+        Args:
+            keep: share of the objects, above 0 and below 1, or a whole number of them.
+            into: a new or empty folder for the condensed memory; None to change this one.
+            progress: told numbers of objects that are done.
+
+        Returns:
+            what is gone, and accuracy, loss and agreement on the calibration objects before and after.
+
+        Raises:
+            ValueError: for a value out of range, a folder with something in it, a memory that reads no objects, or one
+                that another process changes meanwhile.
+        """
+        self._check_reads_objects()
+        target = None if into is None else check_new_or_empty("into", Path(into))
+        view = self._view
+        order = kept_first(view, objects_to_keep(keep, view), progress=progress)
+        before, now = (None, None) if view.calibration is None else measured(view, [len(order)], order)
+        stays = torch.zeros(len(view.content), dtype=torch.bool, device=order.device)
+        stays[order] = True
+        gone = view.content.ids[~stays].sort().values.cpu()
+
+        def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
+            if manifest.digest != view.digest:
+                raise ValueError(f"{in_utf8(self.folder)}: another process has changed it meanwhile; try again")
+            note = {"what": "condense", "ids": gone.tolist(), "kept": len(order)}
+            return manifest, without(self._folder, manifest, gone), note
+
+        if target is None:
+            after = str(self._change(change)["digest"])
+        else:
+            with self._folder.changing() as manifest:
+                _, changed, note = change(manifest)
+                after = self._folder.copied(manifest, target, but=changed).commit(manifest, changed, note).digest
+        return Condensed(
+            folder=target or self.folder,
+            kept=len(order),
+            ids=gone.tolist(),
+            before=before,
+            after=now,
+            digest_before=view.digest,
+            digest_after=after,
+            not_undone=NOT_UNDONE if target is None else (),
+        )
+
+    def condensation_curve(
+        self,
+        sizes: Sequence[float] | None = None,
+        *,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[Measured]:
+        """What `condense` would leave the memory worth, by size, on the calibration objects; nothing is changed.
+
+        Args:
+            sizes: shares or numbers of objects, as of `condense`; None for those of 0.5 to 0.01 that each class has an
+                object in.
+            progress: told numbers of objects that are done.
+
+        Returns:
+            the memory as it is, then each size, the largest first.
+
+        Raises:
+            ValueError: for a value out of range, or a memory without calibration objects or that reads no objects.
+        """
+        self._check_reads_objects()
+        view = self._view
+        if sizes is None:
+            sizes = [share for share in SHARES if len(self.classes) <= round(share * len(self)) < len(self)]
+        counts = sorted({objects_to_keep(size, view) for size in sizes}, reverse=True)
+        order = kept_first(view, counts[0], progress=progress) if counts else torch.empty(0, dtype=torch.int64)
+        return measured(view, counts, order)
 
     def calibrate(self, inputs: Any = None, labels: Sequence[object] | None = None) -> dict[str, float]:
         """Fit the temperature that probabilities are computed with from now on, by `fit_temperature`.
@@ -371,12 +452,31 @@ class TrainedMemory:
             ValueError: if there is something in the folder.
         """
         target = check_new_or_empty("folder", Path(folder))
-        target.mkdir(parents=True, exist_ok=True)
         with self._folder.changing() as manifest:
-            for name in (*sorted(manifest.files), "journal.jsonl"):
-                if (self.folder / name).exists():
-                    shutil.copyfile(self.folder / name, target / name)
-            write_bytes_whole(target / MANIFEST, manifest.to_bytes())  # last: with it the copy is whole
+            self._folder.copied(manifest, target).write(
+                MANIFEST, manifest.to_bytes()
+            )  # last: with it the copy is whole
+
+    def export_onnx(self, file: str | Path) -> Comparison:
+        """Write the encoder with its preprocessing as ONNX, for programs without memlab; see `memlab.trained.export`.
+
+        Returns:
+            how its embeddings of stored objects differ from torch's, by rounding alone.
+
+        Raises:
+            ValueError: if a package is missing, the encoder cannot be exported, or differs by more.
+        """
+        kept = self.pictures(self._content.ids.sort().values[:COMPARED].tolist())
+        whole = [raw for raw in kept.values() if raw.shape == self.kind.shape and raw.dtype == self.kind.dtype]
+        return export_onnx(self._view, Path(file), torch.stack(whole) if whole else None)
+
+    def export_parquet(self, file: str | Path) -> None:
+        """Write keys, labels, ids and sources as Parquet, to be read with `export_onnx`'s file.
+
+        Raises:
+            ValueError: if a package is missing.
+        """
+        export_parquet(self._view, Path(file))
 
     def _answer(self, queries: Tensor, k: int | None, coverage: float | None) -> Answer:
         if coverage is not None and check_number("coverage", coverage, above=0, below=1):
