@@ -158,7 +158,17 @@ def read_calibration(file: Path, *, digest: str, objects: int) -> CalibrationObj
             words: dict[str, Any] = json.loads((opened.metadata() or {})["memlab"])
             queries, scores = (opened.get_tensor(name).clone() for name in ("queries", "nonconformity"))
         found = CalibrationObjects(queries, tuple(words["labels"]), scores, words["measured_on"])
-        good = found.digest == digest and len(queries) == len(scores) == len(found.labels) == objects
+        good = (
+            found.digest == digest
+            and len(queries) == len(scores) == len(found.labels) == objects
+            and all(isinstance(word, str) for word in found.labels)
+            and queries.dim() == 2
+            and queries.is_floating_point()
+            and queries.isfinite().all()
+            and scores.dim() == 1
+            and scores.dtype is torch.float64
+            and not scores.isnan().any()
+        )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise RefusedMemoryError(f"{file.name}: truncated, damaged or missing ({type(error).__name__})") from error
     if not good:

@@ -153,7 +153,12 @@ class MemoryFolder:
     def segment(self, manifest: Manifest, number: int, *, raw: bool = False) -> Segment:
         """A segment; see `memlab.trained.segments.read_segment`."""
         entry = manifest.segments[number]
-        return read_segment(self.path / entry.file(number), number, entry, fingerprint=manifest.fingerprint, raw=raw)
+        found = read_segment(self.path / entry.file(number), number, entry, fingerprint=manifest.fingerprint, raw=raw)
+        if int(found.ids[-1]) >= manifest.next_id:
+            raise RefusedMemoryError(
+                f"{MANIFEST}: next_id={manifest.next_id}, which an object has already; restore it, or train anew"
+            )
+        return found
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file that a manifest is to name; within `changing` alone.

@@ -158,7 +158,12 @@ def read_segment(file: Path, number: int, entry: Entry, *, fingerprint: str, raw
             segment.digest == entry.digest
             and len(segment) == len(segment.labels) == len(segment.sources) == len(segment.keys) == entry.objects > 0
             and all(isinstance(word, str) for word in segment.labels + segment.sources)
+            and all(segment.labels)
+            and segment.keys.dim() == 2
+            and segment.keys.is_floating_point()
             and segment.keys.isfinite().all()
+            and segment.ids.dim() == 1
+            and segment.ids.dtype is torch.int64
             and (segment.ids[1:] > segment.ids[:-1]).all()
             and (segment.ids // SIZE == number).all()
             and (not raw or segment.raw_digest == entry.raw)

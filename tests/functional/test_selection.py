@@ -34,7 +34,7 @@ class TestGreedyMedoids:
         for step in range(9):
             before = chosen[:step].tolist()
             sums = [total(nearest, distances, [*before, j]) if j not in before else math.inf for j in range(17)]
-            assert chosen[step] == sums.index(min(sums))
+            assert sums[chosen[step]] == pytest.approx(min(sums))  # two objects near each other may gain the same
             assert gains[step] == pytest.approx(total(nearest, distances, before) - min(sums), abs=1e-9)
 
     def test_gains_go_down_and_reach_what_is_promised(self) -> None:

@@ -28,15 +28,14 @@ def test_each_class_keeps_what_its_objects_are_nearest_to(kind: str, tmp_path: P
     points, labels = points_of(memory).tolist(), memory._content.labels.tolist()
     for label in range(3):
         own = [place for place, each in enumerate(labels) if each == label]
-        chosen: list[int] = []
-        for _ in range(6):
+        chosen = [place for place in order if labels[place] == label]
+        assert len(chosen) == 6
+        for step in range(6):
             sums = {
-                j: math.fsum(min(math.dist(points[i], points[s]) ** 2 for s in [*chosen, j]) for i in own)
+                j: math.fsum(min(math.dist(points[i], points[s]) ** 2 for s in [*chosen[:step], j]) for i in own)
                 for j in own
-                if j not in chosen
             }
-            chosen.append(min(sums, key=sums.__getitem__))
-        assert [place for place in order if labels[place] == label] == chosen
+            assert sums[chosen[step]] == pytest.approx(min(sums.values()), rel=1e-5)
 
 
 def test_cells_are_chosen_from_as_if_others_were_far(memory: TrainedMemory, monkeypatch: pytest.MonkeyPatch) -> None:

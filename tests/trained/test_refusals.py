@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from memlab.encoders import TorchvisionBackbone
 from memlab.trained import RefusedMemoryError, load
+from memlab.trained.calibration import read_calibration
+from memlab.trained.folder import MemoryFolder
 from memlab.trained.recipes import ENCODERS, build, recipe_of
 from tests.trained.memories import make, tables
 
@@ -98,6 +101,67 @@ def keys_of_another_size(folder: Path) -> None:
     save_file(tensors, file, metadata=metadata)
 
 
+def forged(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Objects that were changed by somebody who made digests and names fit."""
+
+    def damage(folder: Path) -> None:
+        manifest = MemoryFolder(folder).manifest()
+        segment = MemoryFolder(folder).segment(manifest, 0, raw=True)
+        segment = replace(segment, **{name: change(getattr(segment, name)) for name, change in changes.items()})
+        one(folder, "000000-*").unlink()
+        (folder / segment.entry.file(0)).write_bytes(segment.to_bytes(manifest.fingerprint))
+        edited(lambda found: found["segments"].update({"0": list(segment.entry)}))(folder)
+
+    return damage
+
+
+def forged_calibration(**changes: Callable[[Any], Any]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        noted = MemoryFolder(folder).manifest().calibration
+        assert noted is not None
+        objects = read_calibration(folder / noted.file, digest=noted.digest, objects=noted.objects)
+        objects = replace(objects, **{name: change(getattr(objects, name)) for name, change in changes.items()})
+        one(folder, "calibration-*").unlink()
+        noted = replace(noted, digest=objects.digest)
+        (folder / noted.file).write_bytes(objects.to_bytes())
+        edited(lambda found: found["calibration"].update(digest=noted.digest))(folder)
+
+    return damage
+
+
+def set_at(place: int, value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same tensor with another value in one row."""
+
+    def change(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.index_fill(0, torch.tensor([place]), value)
+
+    return change
+
+
+def exchanged(pattern: str) -> Callable[[Path], None]:
+    """The file of a memory that was trained otherwise, under the name of this one's."""
+
+    def damage(folder: Path) -> None:
+        other = make(folder.parent / "other", tables(seed=1), batch_size=7)
+        shutil.copy(one(other.folder, pattern), one(folder, pattern))
+
+    return damage
+
+
+def header(pattern: str, length: int) -> Callable[[Path], None]:
+    """A file that says that its header is so long."""
+
+    def damage(folder: Path) -> None:
+        file = one(folder, pattern)
+        file.write_bytes(length.to_bytes(8, "little") + file.read_bytes()[8:])
+
+    return damage
+
+
+def linked_file(pattern: str) -> Callable[[Path], None]:
+    return lambda folder: linked(one(folder, pattern).name)(folder)
+
+
 def linked(name: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         (folder.parent / "secret").write_text("mine")
@@ -126,10 +190,34 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "negative segment": (edited(lambda m: m["segments"].update({"-1": m["segments"]["0"]})), "memory.json: damaged"),
     "segment elsewhere": (edited(lambda m: m.update(segments={"1": m["segments"]["0"]})), "is missing"),
+    "path in a number": (
+        edited(lambda m: m["segments"].update({"../../0": m["segments"]["0"]})),
+        "memory.json: damaged",
+    ),
+    "segment a huge number": (edited(lambda m: m["segments"].update({"9" * 30: m["segments"]["0"]})), "is missing"),
+    "wrong fingerprint": (edited(lambda m: m.update(fingerprint="0" * 64)), "weights-0000000000000000.* missing"),
+    "next id used": (edited(lambda m: m.update(next_id=5)), "memory.json: next_id"),
     "wrong count": (edited(lambda m: m["segments"]["0"].__setitem__(0, 47)), "is not what was written"),
     "segment cut": (truncated("000000-*"), "000000-.*: truncated or damaged"),
     "segment empty": (truncated("000000-*", 0), "000000-.*: truncated or damaged"),
     "segment flipped": (flipped("000000-*"), "000000-"),
+    "segment exchanged": (exchanged("000000-*"), "made by another encoder"),
+    "segment with a huge header": (header("000000-*", 2**63), "000000-.*: truncated or damaged"),
+    "segment with a long header": (header("000000-*", 2**27), "000000-.*: truncated or damaged"),
+    "segment a link": (linked_file("000000-*"), "is a link"),
+    "keys not finite": (forged(keys=set_at(3, torch.nan)), "is not what was written"),
+    "keys of whole numbers": (forged(keys=lambda keys: keys.long()), "is not what was written"),
+    "keys in a heap": (forged(keys=lambda keys: keys[:, :, None]), "is not what was written"),
+    "keys of a size that the encoder has not": (forged(keys=lambda keys: keys[:, :5]), "made by another encoder"),
+    "ids negative": (forged(ids=set_at(0, -1)), "is not what was written"),
+    "ids twice": (forged(ids=set_at(4, 3)), "is not what was written"),
+    "ids of another segment": (forged(ids=set_at(47, 1030)), "is not what was written"),
+    "ids no whole numbers": (forged(ids=lambda ids: ids.double()), "is not what was written"),
+    "ids in a heap": (forged(ids=lambda ids: ids[:, None]), "is not what was written"),
+    "labels no words": (forged(labels=lambda labels: (3, *labels[1:])), "is not what was written"),
+    "labels empty": (forged(labels=lambda labels: ("", *labels[1:])), "is not what was written"),
+    "sources too few": (forged(sources=lambda sources: sources[1:]), "is not what was written"),
+    "raw of another shape": (forged(raw=lambda raw: raw[:40]), "is not what was written"),
     "segment gone": (removed("000000-*"), "is missing"),
     "weights cut": (truncated("weights-*"), "weights-.*: truncated, damaged or missing"),
     "weights flipped": (flipped("weights-*"), "is not the encoder that made the keys"),
@@ -137,6 +225,17 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "weights of another": (weights_of_another_encoder, "is not the encoder that made the keys"),
     "keys of another": (keys_of_another_encoder, "made by another encoder"),
     "keys of another size": (keys_of_another_size, "is not what was written"),
+    "weights exchanged": (exchanged("weights-*"), "is not the encoder that made the keys"),
+    "weights with a huge header": (header("weights-*", 2**63), "weights-.*: truncated, damaged or missing"),
+    "weights a link": (linked_file("weights-*"), "is a link"),
+    "calibration exchanged": (exchanged("calibration-*"), "calibration-.*: is not what was written"),
+    "calibration a link": (linked_file("calibration-*"), "is a link"),
+    "calibration not finite": (forged_calibration(queries=set_at(2, torch.nan)), "is not what was written"),
+    "calibration in a heap": (
+        forged_calibration(nonconformity=lambda each: each[:, None]),
+        "calibration-.*: is not what was written",
+    ),
+    "calibration not measured": (forged_calibration(nonconformity=set_at(0, torch.nan)), "is not what was written"),
     "calibration cut": (truncated("calibration-*"), "calibration-.*: truncated"),
     "calibration flipped": (flipped("calibration-*"), "calibration-.*: "),
     "calibration gone": (removed("calibration-*"), "calibration-.*: truncated, damaged or missing"),
@@ -192,7 +291,15 @@ def test_is_refused_in_one_line(name: str, folder: Path) -> None:
         assert (folder.parent / "secret").read_text() == "mine"
 
 
-@pytest.mark.parametrize("damage", [truncated("journal.jsonl"), removed("journal.jsonl"), flipped("journal.jsonl")])
+def journal_of_others(folder: Path) -> None:
+    """Lines that say something else, and are as long."""
+    file = folder / "journal.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"relabel"', b'"changed"'))
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated("journal.jsonl"), removed("journal.jsonl"), flipped("journal.jsonl"), journal_of_others]
+)
 def test_a_damaged_journal_is_refused_where_it_is_needed(damage: Callable[[Path], None], folder: Path) -> None:
     damage(folder)
     memory = load(folder)
