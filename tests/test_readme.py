@@ -79,7 +79,7 @@ def trained(command: Callable[..., Outcome], tmp_path: Path) -> Path:
 @pytest.mark.usefixtures("trained")
 def test_commands_on_a_trained_memory_run(tmp_path: Path) -> None:
     texts = [command for command in COMMANDS if command.startswith(TRAINED)]
-    assert len(texts) == 10
+    assert len(texts) == 13
     for text in texts:
         assert main(text.split()[1:]) == 0, text
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 7

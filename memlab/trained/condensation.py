@@ -60,7 +60,7 @@ def objects_to_keep(keep: object, view: View) -> int:
     """
     objects, classes = len(view.content), len(view.content.classes)
     count, share = 0, False
-    if isinstance(keep, Integral) and not isinstance(keep, bool):
+    if not isinstance(keep, bool) and isinstance(keep, Integral):
         count = int(keep)
     elif isinstance(keep, Real) and 0 < float(keep) < 1:
         count, share = round(float(keep) * objects), True
