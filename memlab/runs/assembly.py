@@ -10,8 +10,11 @@ from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.utils import instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
@@ -32,6 +35,9 @@ from memlab.training.trial import try_encoder, try_memory
 
 T = TypeVar("T")
 
+SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
+"""What a user's mistake shows as while a run is set up."""
+
 
 @dataclass
 class Run:
@@ -40,11 +46,26 @@ class Run:
     datamodule: EpisodeDataModule
     model: MemoryClassifier
     trainer: pl.Trainer
-    best_checkpoint: ModelCheckpoint
-    last_checkpoint: ModelCheckpoint
+    callbacks: dict[str, pl.Callback]
+    """Those of the configuration, by name."""
     baselines: dict[str, Baseline]
     facts: dict[str, Any]
     """What is run, without which a figure means nothing."""
+
+    @property
+    def best_checkpoint(self) -> ModelCheckpoint:
+        """Of a run with a folder."""
+        return self._checkpoint("best_checkpoint")
+
+    @property
+    def last_checkpoint(self) -> ModelCheckpoint:
+        """Of a run with a folder."""
+        return self._checkpoint("last_checkpoint")
+
+    def _checkpoint(self, name: str) -> ModelCheckpoint:
+        callback = self.callbacks[name]
+        assert isinstance(callback, ModelCheckpoint)
+        return callback
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -52,12 +73,17 @@ class Run:
         return self.datamodule.sizes | self.model.memory.sizes
 
 
-def assemble(cfg: DictConfig) -> Run:
-    """Make all parts from their configuration."""
+def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
+    """Make all parts from their configuration.
+
+    Args:
+        cfg: the configuration.
+        data: objects in the place of those that it loads.
+    """
     pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
     datamodule = instantiate(
         cfg.datamodule,
-        data=_data(cfg),
+        data=_data(cfg, data),
         support=instantiate(cfg.support),
         augmentation=instantiate(cfg.augmentation),
     )
@@ -90,12 +116,12 @@ def assemble(cfg: DictConfig) -> Run:
         compile=cfg.compile,
     )
     check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
-    callbacks = instantiate(cfg.callbacks)
+    callbacks = dict(instantiate(cfg.callbacks))
     trainer = instantiate(
         cfg.trainer,
         batches=datamodule.batches,
         callbacks=list(callbacks.values()),
-        logger=list(instantiate(cfg.logger).values()),
+        logger=list(instantiate(cfg.get("logger", {})).values()),
     )
     if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch is None:
         raise ValueError(
@@ -106,7 +132,7 @@ def assemble(cfg: DictConfig) -> Run:
         check_checkpoint(cfg.ckpt_path, model, trainer)
     try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
     facts = _facts(cfg, datamodule, model, trainer)
-    return Run(datamodule, model, trainer, callbacks.best_checkpoint, callbacks.last_checkpoint, baselines, facts)
+    return Run(datamodule, model, trainer, callbacks, baselines, facts)
 
 
 def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
@@ -122,12 +148,12 @@ def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
     return part
 
 
-def _data(cfg: DictConfig) -> LabelledData:
-    """What the loader gives, as far as the options of every data set leave it."""
+def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
+    """What is given or the loader gives, as far as the options of every data set leave it."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     options = {name: cfg.data.pop(name) for name in OPTIONS}
-    data = _made(cfg, "data", LabelledData)
+    data = _made(cfg, "data", LabelledData) if given is None else given
     with parameters_of("data"):
         return varied(data, **options)
 

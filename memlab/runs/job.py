@@ -12,25 +12,20 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from memlab.baselines import Baseline
 from memlab.device import peak_memory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
-from memlab.runs.assembly import Run, assemble
+from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
 from memlab.runs.mistakes import UserError, mistakes_in_one_line
 from memlab.runs.results import results_table, write_confusion, write_flipped, write_predictions, write_results
 from memlab.runs.trained_memory import keep_trained
 from memlab.training.module import DivergenceError
 
 log = logging.getLogger("memlab")
-
-SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
-"""What a user's mistake shows as while a run is set up."""
 
 # What these say of themselves at every start is not worth a line. Here, as to be imported sets their levels.
 for name in ("faiss", "lightning_fabric", "pytorch_lightning"):
@@ -48,6 +43,7 @@ def train(cfg: DictConfig, folder: Path) -> float:
     start = time.perf_counter()
     with mistakes_in_one_line(*SETUP_ERRORS):
         run = assemble(cfg)
+        _check_has_all_parts(run)
     sizes = run.sizes
     support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
     log.info(
@@ -70,6 +66,20 @@ def train(cfg: DictConfig, folder: Path) -> float:
     log.info(kept)
     assert run.best_checkpoint.best_model_score is not None
     return float(run.best_checkpoint.best_model_score)
+
+
+def _check_has_all_parts(run: Run) -> None:
+    """See that there is something to choose the best checkpoint by, to keep it, and to test it.
+
+    Raises:
+        ValueError: if there is not.
+    """
+    if not len(run.datamodule.validation_rows):
+        raise ValueError("datamodule.validation_fraction: holds nothing out; must, the best checkpoint is chosen by it")
+    if not len(run.datamodule.test_rows):
+        raise ValueError("data: has no test objects; must have some, a run ends with a test")
+    if missing := {"best_checkpoint", "last_checkpoint"} - run.callbacks.keys():
+        raise ValueError(f"callbacks: lack {min(missing)}; must have it, as callbacks=default")
 
 
 def fit(run: Run, cfg: DictConfig) -> dict[str, float]:

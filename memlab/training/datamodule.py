@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,9 @@ from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeR
 from memlab.data.objects import to_device
 from memlab.data.support import Support, SupportSampler
 from memlab.training.trial import try_augmentation
+
+USUAL_VALIDATION, WORTH_VALIDATING = 0.1, 100
+"""Share held out if it is ``auto``, and the least training objects of which it is: of fewer, what it says is chance."""
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -34,7 +38,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         batch_size: B, queries in a training step; ``auto`` for 64, or 256 of vectors, which cost little to encode, and
             at most a quarter of the training set.
         eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
-        validation_fraction: share of the training rows held out for validation, class by class.
+        validation_fraction: share of the training rows held out for validation, class by class; 0 for none, and
+            ``auto`` for a tenth where that tells something: of 100 objects or more, and one of every class.
         split_seed: seed of that split, apart from ``seed``, so that all runs validate on the same objects.
         seed: seed of the run.
         num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
@@ -54,7 +59,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         support: SupportSampler,
         batch_size: int | str,
         eval_batch_size: int,
-        validation_fraction: float,
+        validation_fraction: float | str,
         split_seed: int,
         seed: int,
         num_workers: int,
@@ -63,15 +68,18 @@ class EpisodeDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
-        check_number("validation_fraction", validation_fraction, above=0, below=1)
         self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
         self._location = check_choice("location", location, ["device", "host"])
         self._augmentation = None if isinstance(augmentation, nn.Identity) else augmentation
         self.data = data
         self.store = data.store
-        self.train_rows, self.validation_rows = stratified_split(
-            data.train_rows, data.store.labels, held_out=validation_fraction, seed=split_seed
-        )
+        if validation_fraction == "auto":
+            validation_fraction = _validation_fraction(data.store.labels[data.train_rows])
+        self.train_rows, self.validation_rows = data.train_rows, data.train_rows[:0]
+        if check_number("validation_fraction", validation_fraction, at_least=0, below=1):
+            self.train_rows, self.validation_rows = stratified_split(
+                data.train_rows, data.store.labels, held_out=float(validation_fraction), seed=split_seed
+            )
         self.test_rows = data.test_rows
         self.store.normalise_by(self.train_rows)
         if self._augmentation is not None:
@@ -100,9 +108,14 @@ class EpisodeDataModule(pl.LightningDataModule):
             "support": support.count(train_size=len(self.train_rows), batch_size=batch_size),
         }
         """Objects for training, validation and test; queries in a batch; M."""
-        validation, test = (-(-len(rows) // eval_batch_size) for rows in (self.validation_rows, self.test_rows))
-        self.batches = {"train": self._episodes.steps, "val": min(validation, test), "test": test}
-        """Batches of an epoch, of the smaller part of a validation and of a test."""
+        parts = [-(-len(rows) // eval_batch_size) for rows in self._validated]
+        test = -(-len(self.test_rows) // eval_batch_size)
+        self.batches = {
+            "train": self._episodes.steps,
+            **({"val": min(parts)} if len(self.validation_rows) else {}),
+            **({"test": test} if test else {}),
+        }
+        """Batches of an epoch, of the smaller part of a validation and of a test, where there are any."""
         self.reads_whole_training_set = support.is_whole
 
     def setup(self, stage: str) -> None:
@@ -119,7 +132,7 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:
         """Validation queries, then test queries: both are followed by epoch, only validation is ever selected on."""
-        return [self._queries(self.validation_rows), self._queries(self.test_rows)]
+        return [self._queries(rows) for rows in self._validated]
 
     def test_dataloader(self) -> DataLoader[Tensor]:
         """Test queries."""
@@ -128,6 +141,13 @@ class EpisodeDataModule(pl.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Tensor]:
         """Test queries."""
         return self._queries(self.test_rows)
+
+    @property
+    def _validated(self) -> list[Tensor]:
+        """Rows that are followed by epoch: for validation and, if there are any, for the test."""
+        if not len(self.validation_rows):
+            return []
+        return [self.validation_rows, self.test_rows] if len(self.test_rows) else [self.validation_rows]
 
     def _queries(self, rows: Tensor) -> DataLoader[Tensor]:
         batches: Any = rows.split(self.eval_batch_size)
@@ -191,6 +211,14 @@ class EpisodeDataModule(pl.LightningDataModule):
 def _batch_size(shape: Any, *, train_size: int) -> int:
     usual = 256 if isinstance(shape, tuple) and len(shape) == 1 else 64
     return max(min(usual, train_size // 4), 1)
+
+
+def _validation_fraction(labels: Tensor) -> float:
+    counts = labels.bincount()
+    counts = counts[counts > 0]
+    held_out = math.ceil(USUAL_VALIDATION * len(labels))
+    enough = len(labels) >= WORTH_VALIDATING and held_out >= len(counts) and int(counts.min()) > 1
+    return USUAL_VALIDATION if enough else 0.0
 
 
 def _seed(seed: int, device: torch.device) -> None:

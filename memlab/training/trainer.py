@@ -31,6 +31,7 @@ def make_trainer(
     max_steps: int | None,
     max_time: str | None,
     default_steps: int,
+    default_epochs: int | None,
     limit_train_batches: int | float,
     limit_val_batches: int | float,
     limit_test_batches: int | float,
@@ -50,8 +51,8 @@ def make_trainer(
     What comes first of ``max_epochs``, ``max_steps`` and ``max_time`` ends training; all three count from the very
     start, before the checkpoint that a run goes on from. Where neither of the former is given, a run has about
     ``default_steps`` steps, in whole epochs: an epoch is 20 steps on one data set and 1,000 on another, and to learn
-    takes steps. A limit is a number of batches or a share of them above 0 up
-    to 1: ``1`` is one batch, ``1.0`` are all.
+    takes steps; but no more than ``default_epochs``. A limit is a number of batches or a share of them above 0 up to 1:
+    ``1`` is one batch, ``1.0`` are all.
 
     Args:
         accelerator: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda`` or ``mps``.
@@ -61,6 +62,7 @@ def make_trainer(
         max_steps: moves of the optimizer to train for, or None for no limit.
         max_time: how long to train, as days:hours:minutes:seconds, or None for no limit.
         default_steps: moves of the optimizer to train for, rounded to epochs, without ``max_epochs`` and ``max_steps``.
+        default_epochs: the most epochs that makes, or None for no limit.
         limit_train_batches: limit of an epoch.
         limit_val_batches: limit of a validation.
         limit_test_batches: limit of the test.
@@ -72,7 +74,7 @@ def make_trainer(
         log_every_n_steps: steps from one that is logged to the next; 0 to log epochs alone.
         num_sanity_val_steps: batches to validate before training; -1 for all.
         raise_malloc_thresholds: on a CPU, let the C library keep freed memory (`memlab.device`).
-        batches: how many there are to train, val and test.
+        batches: how many there are to train, val and test; of what is left out there is nothing.
         callbacks: Lightning's callbacks.
         others: any other argument of Lightning's trainer.
 
@@ -84,18 +86,21 @@ def make_trainer(
         if most is not None:
             check_whole_number(name, most, or_else="null")
     check_whole_number("default_steps", default_steps)
+    if default_epochs is not None:
+        check_whole_number("default_epochs", default_epochs, or_else="null")
     check_whole_number("accumulate_grad_batches", accumulate_grad_batches)
     limits = {
         "train": limit_train_batches,
         "val": limit_val_batches,
         "test": limit_test_batches,
     }
-    for stage, limit in limits.items():
-        _check_limit(f"limit_{stage}_batches", limit, of=batches[stage])
+    for stage in batches:
+        _check_limit(f"limit_{stage}_batches", limits[stage], of=batches[stage])
     epoch = _limited(batches["train"], limit_train_batches)
     steps = -(-epoch // accumulate_grad_batches)
     if max_epochs is None and max_steps is None:
         max_epochs = max(round(default_steps / steps), 1)
+        max_epochs = min(max_epochs, default_epochs or max_epochs)
     if check_val_every_n_epoch == "auto":
         epochs = max_epochs or -(-(max_steps or 0) // steps)
         check_val_every_n_epoch = max(epochs // VALIDATIONS, 1)

@@ -68,6 +68,14 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "memory.index.probes=16: must be at most 4",
     ),
     "evidence above the cells read": (["memory=topk", "memory.k=4"], "evidence.k=6: must be at most 4"),
+    "nothing held out": (
+        ["datamodule.validation_fraction=0"],
+        "datamodule.validation_fraction: holds nothing out; must",
+    ),
+    "no checkpoints": (
+        ["~callbacks.last_checkpoint"],
+        "callbacks: lack last_checkpoint; must have it, as callbacks=default",
+    ),
     "M above what is left": (["support.size=1230"], "support.size=1230: must be at most 1229"),
     "k above the training set": (["baselines.knn_pixels.k=1294"], "baselines.knn_pixels.k=1294: must be at most 1293"),
     "evidence above the memory": (["evidence.k=1294"], "evidence.k=1294: must be at most 1293"),

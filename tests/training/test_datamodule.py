@@ -271,6 +271,25 @@ def test_batches_are_as_many_as_the_loaders_give() -> None:
     assert datamodule.batches == {"train": train, "val": smaller, "test": test}
 
 
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [((99, 1), 0), ((50, 49), 0), ((50, 50), 10), ((98, 2), 10), ((10,) * 10, 10), ((10,) * 11, 11), ((6,) * 20, 0)],
+)
+def test_a_tenth_is_held_out_where_that_tells_something(counts: tuple[int, ...], held_out: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    rows = torch.arange(len(labels))
+    store = ObjectStore(
+        inputs=torch.randn(len(rows), 3), labels=labels, class_names=tuple(map(str, range(len(counts))))
+    )
+    data = LabelledData("mine", store, rows, rows[:0])
+    keeper = fitted(data=data, validation_fraction="auto", batch_size=20, support=UniformSupport(size=5))
+    datamodule = keeper.trainer.datamodule  # type: ignore[attr-defined]
+    assert len(datamodule.validation_rows) == held_out
+    assert len(datamodule.train_rows) == len(rows) - held_out
+    assert datamodule.batches.keys() == ({"train", "val"} if held_out else {"train"})
+    assert sum(len(batch.ids) for batch in keeper.queries) == 2 * held_out  # epochs
+
+
 def test_split_is_the_same_for_every_seed() -> None:
     first, second = fitted(seed=1), fitted(seed=2)
     for a, b in zip(first.queries, second.queries, strict=True):
@@ -283,7 +302,7 @@ def test_split_is_the_same_for_every_seed() -> None:
         ({"batch_size": 0}, "batch_size=0: must be a whole number of at least 1"),
         ({"batch_size": 1293}, "batch_size=1293: must be below 1293"),
         ({"eval_batch_size": "abc"}, "eval_batch_size=abc"),
-        ({"validation_fraction": 1}, "validation_fraction=1: must be a number above 0 and below 1"),
+        ({"validation_fraction": 1}, "validation_fraction=1: must be a number of at least 0 and below 1"),
         ({"validation_fraction": 0.0001}, "held-out share 0.0001"),
         ({"num_workers": -1}, "num_workers=-1: must be a whole number of at least 0"),
         ({"location": "disk"}, "location=disk: must be one of device, host"),

@@ -24,6 +24,7 @@ WORDS: dict[str, Any] = {
     "val_check_interval": 1.0,
     "check_val_every_n_epoch": 1,
     "default_steps": 2000,
+    "default_epochs": None,
     "log_every_n_steps": 10,
     "num_sanity_val_steps": 0,
     "batches": {"train": 20, "val": 2, "test": 4},
@@ -152,6 +153,8 @@ def test_takes_what_can_be(words: dict[str, Any]) -> None:
         ({}, 100, 5),  # 2,000 steps of 20 in an epoch
         ({"default_steps": 1}, 1, 1),
         ({"default_steps": 630}, 32, 1),
+        ({"default_epochs": 30}, 30, 1),
+        ({"default_epochs": 300}, 100, 5),
         ({"accumulate_grad_batches": 3}, 286, 14),  # 7 steps in an epoch
         ({"limit_train_batches": 0.5}, 200, 10),
         ({"max_epochs": 3}, 3, 1),
