@@ -28,44 +28,60 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
         folder: of the run.
         results: what was measured.
     """
-    model, data, store = run.model, run.datamodule.data, run.datamodule.store
+    data, store = run.datamodule.data, run.datamodule.store
     if not isinstance(store.inputs, Tensor):
         return "no trained memory is kept of objects that have several parts"
-    recipes = {
-        "encoder": _recipe(cfg.encoder, **input_shape_for(cfg.encoder, store)),
-        "similarity": _recipe(cfg.similarity),
-        "reading": _recipe(cfg.evaluation),
-    }
-    for part, known in (("similarity", SIMILARITIES), ("reading", READINGS)):
-        if recipes[part]["class"] not in known:
-            return f"no trained memory is kept with {recipes[part]['class']}, which is no {part} of memlab"
-    trained = Model(
-        encoder=model.encoder,
-        similarity=model.memory.similarity,
-        reading=model.reading,
-        recipes=recipes,
-        kind=ObjectKind(store.input_shape, store.inputs.dtype, data.levels),
-        mean=store.mean,
-        deviation=store.deviation,
-        dtype=model.dtype,  # type: ignore[arg-type]
-        autocast=AUTOCAST.get(str(run.trainer.precision)),
-        batch_size=run.datamodule.eval_batch_size,
-    )
-    target = folder / FOLDER
+    trained = trained_model(run, cfg)
+    if unknown := unknown_part(trained):
+        return f"no trained memory is kept with {unknown}"
     create(
-        target,
+        folder / FOLDER,
         model=trained,
-        keys=model.tested_keys,
+        keys=run.model.tested_keys,
         store=store,
         source=data.source,
         calibration_rows=run.datamodule.validation_rows,
         keep=cfg.keep_objects,
         about={"data": data.name, "seed": cfg.seed, "test/accuracy": results["test/accuracy"]},
     )
-    if recipes["encoder"]["class"] not in ENCODERS:
+    if trained.recipes["encoder"]["class"] not in ENCODERS:
         return f'trained memory kept; load it with memlab.load("{folder}", encoder=...), given an encoder of your class'
     given = "PICTURE" if trained.kind.is_picture else "TABLE.npz"
     return f"classify with it: memlab predict {folder} {given}"
+
+
+def trained_model(run: Run, cfg: DictConfig) -> Model:
+    """What a run has learned, as it is.
+
+    Args:
+        run: of objects that are one tensor each.
+        cfg: its configuration.
+    """
+    model, store = run.model, run.datamodule.store
+    return Model(
+        encoder=model.encoder,
+        similarity=model.memory.similarity,
+        reading=model.reading,
+        recipes={
+            "encoder": _recipe(cfg.encoder, **input_shape_for(cfg.encoder, store)),
+            "similarity": _recipe(cfg.similarity),
+            "reading": _recipe(cfg.evaluation),
+        },
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels),
+        mean=store.mean,
+        deviation=store.deviation,
+        dtype=model.dtype,  # type: ignore[arg-type]
+        autocast=AUTOCAST.get(str(run.trainer.precision)),
+        batch_size=run.datamodule.eval_batch_size,
+    )
+
+
+def unknown_part(model: Model) -> str | None:
+    """What no folder can hold the model for, in words; None if one can."""
+    for part, known in (("similarity", SIMILARITIES), ("reading", READINGS)):
+        if (name := model.recipes[part]["class"]) not in known:
+            return f"{name}, which is no {part} of memlab"
+    return None
 
 
 def _recipe(cfg: DictConfig, **more: Any) -> Recipe:
