@@ -29,6 +29,19 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
 
 
+def conf_folder() -> Path:
+    """Where the groups are: inside of an installed memlab, beside one in a clone.
+
+    Raises:
+        FileNotFoundError: if they are neither here nor there.
+    """
+    package = Path(__file__).parent.parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"{package / 'conf'}: is missing; install memlab anew")
+
+
 def chosen_config(conf: str, words: Sequence[str]) -> DictConfig:
     """The configuration with the options chosen, and the parameters that they have.
 

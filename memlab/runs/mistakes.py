@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from hydra.core.hydra_config import HydraConfig
@@ -54,17 +54,26 @@ def mistakes_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
         raise UserError(one_line(error)) from error
 
 
-def one_line(error: BaseException, known: Callable[[], DictConfig] = lambda: DictConfig({})) -> str:
-    """Tell an exception in one line that starts with the parameter and the value given, where they are known."""
+def one_line(
+    error: BaseException, known: Callable[[], DictConfig] = lambda: DictConfig({}), words: Sequence[str] | None = None
+) -> str:
+    """Tell an exception in one line that starts with the parameter and the value given, where they are known.
+
+    Args:
+        error: the exception.
+        known: composes the configuration without parameters, to suggest a parameter in place of a misspelt one.
+        words: what was given; None for the command line.
+    """
+    words = sys.argv[1:] if words is None else words
     message = _flat(str(error))
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         own = f"; a class of your own is named by {group}._target_={option}" if "." in option else ""
         return f"{group}={option}: must be one of {', '.join(error.options)}{own}"
     if isinstance(error, ConfigCompositionException):
-        return _composition(error, known)
+        return _composition(error, known, words)
     if isinstance(error, InstantiationException):
-        return _instantiation(error)
+        return _instantiation(error, words)
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key}: must be given"
     if isinstance(error, OSError) and error.filename:
@@ -72,22 +81,22 @@ def one_line(error: BaseException, known: Callable[[], DictConfig] = lambda: Dic
     return message or type(error).__name__
 
 
-def _composition(error: ConfigCompositionException, known: Callable[[], DictConfig]) -> str:
+def _composition(error: ConfigCompositionException, known: Callable[[], DictConfig], words: Sequence[str]) -> str:
     message = _flat(str(error))
     found = re.search(r"Could not override '([^']+)'", message)
     if found is None:
         return f"{message}; {_flat(str(error.__cause__))}" if error.__cause__ else message
     name = found[1].split("@")[0]
-    given = next((word for word in sys.argv[1:] if word.lstrip("+~").startswith(f"{name}=")), name)
+    given = next((word for word in words if word.lstrip("+~").startswith(f"{name}=")), name)
     own_class = f"{name.rpartition('.')[0]}._target_="
-    if own := next((word for word in sys.argv[1:] if word.lstrip("+").startswith(own_class)), ""):
+    if own := next((word for word in words if word.lstrip("+").startswith(own_class)), ""):
         return f"{given}: {own} was put into an option without it; +{given} if the class takes it"
     close = difflib.get_close_matches(name, list(_names(known())), n=1)
     hint = f"did you mean {close[0]}?" if close else "`python train.py --help` lists what there is"
     return f"{given}: there is no such parameter or group with the options chosen; {hint}"
 
 
-def _instantiation(error: InstantiationException) -> str:
+def _instantiation(error: InstantiationException, words: Sequence[str]) -> str:
     """``full_key: memory`` and ``chunk_size=0: must be ...`` become ``memory.chunk_size=0: must be ...``.
 
     A parameter that a group of its own makes, as ``augmentation`` of ``datamodule``, has its full name already.
@@ -100,7 +109,7 @@ def _instantiation(error: InstantiationException) -> str:
     if cause is None:
         return _flat(str(error))
     message = _flat(str(cause)) or type(cause).__name__
-    if (unwanted := re.search(r"unexpected keyword argument '(\w+)'", message)) and "._target_=" in " ".join(sys.argv):
+    if (unwanted := re.search(r"unexpected keyword argument '(\w+)'", message)) and "._target_=" in " ".join(words):
         message = f"{message}, which the option that it was put into has; leave it out with ~{key}.{unwanted[1]}"
     own_parameter = re.match(r"([a-z_]+\.)?([a-z_]+)=", message)
     if not key or (own_parameter and (own_parameter[1] or _is_group(own_parameter[2]))):

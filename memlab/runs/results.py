@@ -6,6 +6,7 @@ import csv
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/
 PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Versions of Python, of memlab and of the packages that a result depends on."""
     return {"python": platform.python_version(), "memlab": __version__, **{name: _version(name) for name in PACKAGES}}
