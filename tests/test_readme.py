@@ -128,6 +128,14 @@ def test_python_example_runs() -> None:
     assert names["log_probs"].shape == (4, 10)  # type: ignore[attr-defined]
 
 
+def test_estimator_example_runs() -> None:
+    (code,) = (code for code in PYTHON if "MemoryClassifier" in code)
+    names: dict[str, Any] = {}
+    exec(code.replace("random_state=0", "random_state=0, max_iter=1"), names)
+    assert names["indices"].shape[0] == 3
+    assert names["search"].best_score_ > 0.5
+
+
 def test_pictures_and_pages_named_are_there() -> None:
     for target in re.findall(r"\]\((\.[^)]+)\)", README):
         assert (REPOSITORY / target).is_file(), target
