@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.version import VersionBase
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from memlab.data.datasets import LabelledData
 from memlab.data.support import Support
@@ -67,6 +68,8 @@ def learn(data: LabelledData, words: Sequence[str]) -> tuple[UnsavedMemory, int]
             run.trainer.fit(run.model, datamodule=run.datamodule)
         except (MisconfigurationException, DivergenceError) as error:
             raise ValueError(one_line(error)) from error
+        except SIGTERMException:
+            raise
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from None
         return _learned(run, cfg), run.trainer.current_epoch
