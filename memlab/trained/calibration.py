@@ -151,8 +151,11 @@ def read_calibration(file: Path, *, digest: str, objects: int) -> CalibrationObj
     """Read calibration objects and see that they are what the manifest says.
 
     Raises:
+        FileNotFoundError: if they are not there.
         RefusedMemoryError: if they are something else.
     """
+    if not file.exists():
+        raise FileNotFoundError(file)
     try:
         with safe_open(file, framework="pt") as opened:
             words: dict[str, Any] = json.loads((opened.metadata() or {})["memlab"])
@@ -170,7 +173,7 @@ def read_calibration(file: Path, *, digest: str, objects: int) -> CalibrationObj
             and not scores.isnan().any()
         )
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
-        raise RefusedMemoryError(f"{file.name}: truncated, damaged or missing ({type(error).__name__})") from error
+        raise RefusedMemoryError(f"{file.name}: truncated or damaged ({type(error).__name__})") from error
     if not good:
         raise RefusedMemoryError(f"{file.name}: is not what was written; restore it, or train anew")
     return found

@@ -17,12 +17,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +32,7 @@ from memlab.trained.objects import KEPT
 from memlab.trained.refusal import RefusedMemoryError
 from memlab.trained.segments import Entry, Segment, read_segment
 
+T = TypeVar("T")
 FORMAT = 1
 """Goes up by one when what a folder holds becomes another."""
 MANIFEST, JOURNAL, LOCK = "memory.json", "journal.jsonl", "lock"
@@ -131,11 +132,9 @@ class MemoryFolder:
         Raises:
             RefusedMemoryError: if there is none, or one that is not understood.
         """
-        file = self.path / MANIFEST
+        file, data = self.path / MANIFEST, self.manifest_bytes()
         try:
-            if file.stat().st_size > LARGEST_MANIFEST:
-                raise ValueError("it is too large")
-            found = json.loads(file.read_bytes())
+            found = json.loads(data)
             if not isinstance(found, dict):
                 raise ValueError("it is no description of a memory")
             if found.pop("format", None) != FORMAT:
@@ -146,9 +145,50 @@ class MemoryFolder:
             return _parsed(found)
         except RefusedMemoryError:
             raise
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            why = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            raise RefusedMemoryError(f"{in_utf8(file)}: damaged or missing ({why})") from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise RefusedMemoryError(f"{in_utf8(file)}: damaged or missing ({' '.join(str(error).split())})") from error
+
+    def manifest_bytes(self) -> bytes:
+        """The manifest's file as it is on the disk now.
+
+        Raises:
+            RefusedMemoryError: if there is none, or one that is too large.
+        """
+        file = self.path / MANIFEST
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(LARGEST_MANIFEST + 1)
+        except OSError as error:
+            raise RefusedMemoryError(f"{in_utf8(file)}: damaged or missing ({error.strerror})") from error
+        if len(data) > LARGEST_MANIFEST:
+            raise RefusedMemoryError(f"{in_utf8(file)}: damaged or missing (it is too large)")
+        return data
+
+    def latest(self, read: Callable[[Manifest], T]) -> T:
+        """What is read of the files that the manifest names, whatever another process changes meanwhile.
+
+        Args:
+            read: is given the manifest, and a newer one if files of it have gone; raises FileNotFoundError for these.
+
+        Raises:
+            RefusedMemoryError: for what is missing or damaged.
+        """
+        manifest = self.manifest()
+        while True:
+            try:
+                return read(manifest)
+            except FileNotFoundError as error:  # gone: changed by another process meanwhile, or lost
+                before, manifest = manifest, self.manifest()
+                if before.change == manifest.change:
+                    raise RefusedMemoryError(f"{error.args[0]}: is missing; restore it, or train anew") from error
+
+    def size(self) -> int:
+        """Bytes of all its files."""
+        total = 0
+        for entry in os.scandir(self.path):
+            with suppress(FileNotFoundError):  # gone, as a change has made another of it
+                total += entry.stat().st_size
+        return total
 
     def segment(self, manifest: Manifest, number: int, *, raw: bool = False) -> Segment:
         """A segment; see `memlab.trained.segments.read_segment`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,9 +40,11 @@ class TrainedMemory:
     """A memory in a folder, opened by `load`.
 
     Every change is on the disk when the method that makes it returns, and is made by one process at a time. A process
-    that has the same folder open sees it at its own next change, or when it loads the folder again.
+    that has the same folder open sees it at its own next change, or when it calls `refresh`.
 
     Objects have ids: numbers that stay theirs for ever and are never given again.
+
+    What is read is read of one moment, so that threads may read while one other changes the memory or refreshes it.
     """
 
     def __init__(self, folder: MemoryFolder, *, device: torch.device, encoder: nn.Module | None) -> None:
@@ -55,16 +56,15 @@ class TrainedMemory:
                 f"{manifest.weights}: is not the encoder that made the keys; restore it, or train anew"
             )
         folder.sweep(manifest)
-        while True:
-            try:
-                segments = [folder.segment(manifest, number) for number in manifest.segments]
-                break
-            except FileNotFoundError as error:  # gone: changed by another process meanwhile, or lost
-                before, manifest = manifest, folder.manifest()
-                if before.change == manifest.change:
-                    raise RefusedMemoryError(f"{error.args[0]}: is missing; restore it, or train anew") from error
+
+        def whole(latest: Manifest) -> tuple[Manifest, list[Segment], CalibrationObjects | None]:
+            segments = [folder.segment(latest, number) for number in latest.segments]
+            return latest, segments, self._read_calibration(latest)
+
+        manifest, segments, self._calibration = folder.latest(whole)
         self._content = Content.of(segments, first=manifest.classes, device=device)
-        self._read_calibration(manifest)
+        if self._calibration is not None and self._calibration.queries.shape[1:] != self._content.keys.shape[1:]:
+            raise RefusedMemoryError(f"{folder.path}: its calibration objects were made by another encoder")
         self._show(manifest)
 
     def __len__(self) -> int:
@@ -72,6 +72,11 @@ class TrainedMemory:
 
     def __repr__(self) -> str:
         return f"TrainedMemory({in_utf8(self.folder)}: {len(self):,} objects, {len(self.classes)} classes)"
+
+    @property
+    def view(self) -> View:
+        """The memory as it is now; later changes make another view and leave this one as it is."""
+        return self._view
 
     @property
     def folder(self) -> Path:
@@ -96,16 +101,17 @@ class TrainedMemory:
     @property
     def info(self) -> dict[str, Any]:
         """What it is, as plain values."""
-        manifest, calibration = self._manifest, self._manifest.calibration
-        counts = self._content.labels.bincount(minlength=len(self.classes)).tolist()
+        manifest, content = self._manifest, self._view.content
+        calibration = manifest.calibration
+        counts = content.labels.bincount(minlength=len(content.classes)).tolist()
         return {
             "folder": in_utf8(self.folder),
             **manifest.about,
-            "objects": len(self) if manifest.reads_objects else 0,
-            "classes": dict(zip(self.classes, counts, strict=True)),
+            "objects": len(content) if manifest.reads_objects else 0,
+            "classes": dict(zip(content.classes, counts, strict=True)),
             "inputs": self.kind.wanted,
             "encoder": self._model.recipes["encoder"]["class"],
-            "embedding_size": self._content.keys.shape[1],
+            "embedding_size": content.keys.shape[1],
             "similarity": self._model.recipes["similarity"]["class"],
             "scale": float(torch.as_tensor(self._model.similarity.scale).detach()),
             "reading": self._model.recipes["reading"]["class"],
@@ -115,7 +121,7 @@ class TrainedMemory:
             "changes": manifest.change,
             "fingerprint": manifest.fingerprint,
             "digest": manifest.digest,
-            "bytes": sum(entry.stat().st_size for entry in os.scandir(self.folder)),
+            "bytes": self._folder.size(),
         }
 
     def predict(self, inputs: Any, *, k: int | None = None, coverage: float | None = None) -> Answer:
@@ -133,13 +139,13 @@ class TrainedMemory:
         Raises:
             ValueError: for inputs of another kind or that cannot be read, or a value out of range.
         """
-        answers = list(self.stream(inputs, k=k, coverage=coverage))
-        return Answer.join(answers) if answers else self._answer(self._content.keys[:0], k, coverage)
+        view = self._view
+        answers = list(self._stream(view, inputs, k, coverage))
+        return Answer.join(answers) if answers else self._answer(view, view.content.keys[:0], k, coverage)
 
     def stream(self, inputs: Any, *, k: int | None = None, coverage: float | None = None) -> Iterator[Answer]:
         """Classify objects a batch at a time, so that no more than two batches are held; see `predict`."""
-        for batch in self.kind.batches(inputs, self._model.batch_size):
-            yield self._answer(self._encoded(batch.raw), k, coverage)
+        return self._stream(self._view, inputs, k, coverage)
 
     def add(self, inputs: Any, labels: str | Sequence[object]) -> list[int]:
         """Take in new objects, of new classes too; nothing is trained.
@@ -417,13 +423,43 @@ class TrainedMemory:
         Raises:
             ValueError: for a value out of range, a memory of fewer than two objects, or one that reads no objects.
         """
-        self._check_reads_objects()
-        if len(self) < 2:
-            raise ValueError("audit: the memory has one object; must have others to read it with")
-        available = min(self._view.cells(), len(self) - 1)
-        k = min(5, available) if k is None else k
-        check_k(k, available=available)
-        return audit(self._view, k=k, limit=check_whole_number("limit", limit, minimum=0), progress=progress)
+        view = self._view
+        k = self._others(view, k)
+        return audit(view, k=k, limit=check_whole_number("limit", limit, minimum=0), progress=progress)
+
+    def neighbours(self, identity: int, *, k: int | None = None) -> Answer:
+        """What all others say of one of the objects, with the evidence.
+
+        Args:
+            identity: which object.
+            k: objects of the evidence; None for 5, or as many as there are.
+
+        Raises:
+            ValueError: if there is no such object, or as of `audit`.
+        """
+        view = self._view
+        k = self._others(view, k)
+        ids = chosen(view.content, identity)
+        (place,) = (view.content.ids.cpu() == ids).nonzero()
+        return view.answer(view.content.keys[place], k=k, coverage=None, exclude=view.content.ids[place])
+
+    def refresh(self) -> None:
+        """Take over what another process has changed; costs a look at one file if nothing has been.
+
+        Raises:
+            RefusedMemoryError: if the folder holds no memory any more, a damaged one or another one.
+        """
+        if not self.is_current:
+            self._folder.latest(self._catch_up)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no other process has changed the memory since it was last read.
+
+        Raises:
+            RefusedMemoryError: if the folder holds no memory any more.
+        """
+        return self._folder.manifest_bytes() == self._manifest_bytes
 
     def journal(self) -> list[dict[str, Any]]:
         """Who changed what, and when: each change with its number, ids and labels, first to last."""
@@ -434,15 +470,16 @@ class TrainedMemory:
         wanted: dict[int, list[int]] = {}
         for identity in ids:
             wanted.setdefault(identity // SIZE, []).append(identity)
-        manifest = self._folder.manifest()
+
+        def segments(latest: Manifest) -> dict[int, Segment]:
+            there = wanted.keys() & latest.segments
+            return {number: self._folder.segment(latest, number, raw=True) for number in there}
+
         found: dict[int, Tensor] = {}
-        for number, own in wanted.items():
-            if number not in manifest.segments:
-                continue
-            segment = self._folder.segment(manifest, number, raw=True)
+        for number, segment in self._folder.latest(segments).items():
             if segment.raw is not None:
                 by_id = dict(zip(segment.ids.tolist(), segment.raw, strict=True))
-                found |= {identity: by_id[identity] for identity in own if identity in by_id}
+                found |= {identity: by_id[identity] for identity in wanted[number] if identity in by_id}
         return found
 
     def save(self, folder: str | Path) -> None:
@@ -478,14 +515,28 @@ class TrainedMemory:
         """
         export_parquet(self._view, Path(file))
 
-    def _answer(self, queries: Tensor, k: int | None, coverage: float | None) -> Answer:
+    def _stream(self, view: View, inputs: Any, k: int | None, coverage: float | None) -> Iterator[Answer]:
+        for batch in self.kind.batches(inputs, self._model.batch_size):
+            yield self._answer(view, self._encoded(batch.raw), k, coverage)
+
+    def _answer(self, view: View, queries: Tensor, k: int | None, coverage: float | None) -> Answer:
         if coverage is not None and check_number("coverage", coverage, above=0, below=1):
-            self._view.conformity  # noqa: B018 - to tell at once if there is none
-        cells = self._view.cells()
+            view.conformity  # noqa: B018 - to tell at once if there is none
+        cells = view.cells()
         if k is None:
             k = min(5, cells)
         check_k(k, available=cells)
-        return self._view.answer(queries, k=k, coverage=coverage)
+        return view.answer(queries, k=k, coverage=coverage)
+
+    def _others(self, view: View, k: int | None) -> int:
+        """How many objects are the evidence of what all others say of an object."""
+        self._check_reads_objects()
+        if len(view.content) < 2:
+            raise ValueError("the memory has one object; must have others to read it with")
+        available = min(view.cells(), len(view.content) - 1)
+        k = min(5, available) if k is None else k
+        check_k(k, available=available)
+        return k
 
     def _encoded(self, raw: Tensor) -> Tensor:
         queries = self._model.encode(raw)
@@ -526,19 +577,16 @@ class TrainedMemory:
         before, now = self._manifest.segments, manifest.segments
         numbers = [number for number in before.keys() | now.keys() if before.get(number) != now.get(number)]
         changed = {number: self._folder.segment(manifest, number) if number in now else None for number in numbers}
+        if manifest.calibration != self._manifest.calibration:
+            self._calibration = self._read_calibration(manifest)
         if changed:
             self._content = self._content.replaced(changed, first=manifest.classes)
-        if manifest.calibration != self._manifest.calibration:
-            self._read_calibration(manifest)
         self._show(manifest)
 
-    def _read_calibration(self, manifest: Manifest) -> None:
-        self._calibration: CalibrationObjects | None = None
-        if (noted := manifest.calibration) is not None:
-            found = read_calibration(self.folder / noted.file, digest=noted.digest, objects=noted.objects)
-            if found.queries.shape[1:] != self._content.keys.shape[1:]:
-                raise RefusedMemoryError(f"{noted.file}: was made by another encoder than this memory's")
-            self._calibration = found
+    def _read_calibration(self, manifest: Manifest) -> CalibrationObjects | None:
+        if (noted := manifest.calibration) is None:
+            return None
+        return read_calibration(self.folder / noted.file, digest=noted.digest, objects=noted.objects)
 
     def _with_calibration(self, manifest: Manifest, objects: CalibrationObjects, temperature: float) -> Manifest:
         self._folder.write((noted := Calibration(len(objects), objects.digest, temperature)).file, objects.to_bytes())
@@ -546,7 +594,7 @@ class TrainedMemory:
         return replace(manifest, calibration=noted)
 
     def _show(self, manifest: Manifest) -> None:
-        self._manifest = manifest
+        self._manifest, self._manifest_bytes = manifest, manifest.to_bytes()
         self._view = View(
             self._model,
             self._content,

@@ -238,7 +238,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "calibration not measured": (forged_calibration(nonconformity=set_at(0, torch.nan)), "is not what was written"),
     "calibration cut": (truncated("calibration-*"), "calibration-.*: truncated"),
     "calibration flipped": (flipped("calibration-*"), "calibration-.*: "),
-    "calibration gone": (removed("calibration-*"), "calibration-.*: truncated, damaged or missing"),
+    "calibration gone": (removed("calibration-*"), "calibration-.*: is missing"),
     "temperature": (edited(lambda m: m["calibration"].update(temperature=0)), "temperature"),
     "foreign class": (
         edited(lambda m: m["model"]["encoder"].update({"class": "os.system"})),
