@@ -33,25 +33,8 @@ def run(arguments: argparse.Namespace) -> str:
     if arguments.html is not None:
         with told_if_unwritable(arguments.html):
             write_whole(arguments.html, audit_page(memory, found))
-    columns = zip(
-        found.ids.tolist(),
-        found.labels,
-        found.own_mass.tolist(),
-        found.suggested,
-        found.suggested_mass.tolist(),
-        found.sources,
-        strict=True,
-    )
-    names = ("id", "label", "own_mass", "suggested", "suggested_mass", "source")
-    rows = [dict(zip(names, row, strict=True)) for row in columns if row[1] != row[3]][: arguments.limit]
-    pairs = [pair._asdict() for pair in found.duplicates[: arguments.limit]]
-    values = {
-        "objects": len(memory),
-        "suspicious": found.suspicious,
-        "labels": rows,
-        "duplicates": pairs,
-        "classes": [each._asdict() for each in found.classes],
-    }
+    values = found.values(arguments.limit)
+    rows, pairs = values["labels"], values["duplicates"]
     lines = [f"{found.suspicious:,} of {len(memory):,} objects are answered with another class than their label"]
     lines += [
         f"id {row['id']} ({row['source']}): {row['label']} ({row['own_mass']:.1%}), or {row['suggested']}"

@@ -73,7 +73,7 @@ class View:
             read, evidence = self._reading.read_with_evidence(queries, k=k, exclude=exclude)
         else:
             read, evidence = self._reading.read(queries, exclude), _nothing(len(queries), 0)
-        return Answer(self, queries, read.class_scores, evidence, coverage)
+        return Answer(self, queries, read.class_scores, evidence, coverage, exclude)
 
     def cells(self) -> int:
         """Keys that a query reads."""
@@ -120,6 +120,7 @@ class Answer:
         class_scores: (n, C) what they read.
         strongest: (n, k) evidence.
         coverage: of the sets of classes, or None.
+        exclude: (n,) id of the object that each query did not read, or None if all were read.
     """
 
     view: View
@@ -127,6 +128,7 @@ class Answer:
     class_scores: Tensor
     strongest: Evidence
     coverage: float | None
+    exclude: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -161,7 +163,12 @@ class Answer:
         """(n,) what the answer would be if the memory did not hold the strongest object of the evidence.
 
         Of a memory that reads no objects, the answer as it is.
+
+        Raises:
+            ValueError: if each query did not read an object anyway, as stored objects do not read themselves.
         """
+        if self.exclude is not None:
+            raise ValueError("without_strongest: is not known of queries that did not read an object")
         if not self.strongest.ids.shape[1]:
             return self.labels
         return self._best(self.view.class_scores(self.queries, self.strongest.ids[:, 0].contiguous()))
@@ -246,7 +253,7 @@ class Answer:
                     for piece in pieces
                     if piece[0] >= 0
                 ],
-                "without_strongest": self.without_strongest[place],
+                **({"without_strongest": self.without_strongest[place]} if self.exclude is None else {}),
                 "novelty": float(self.novelty[place]),
                 "credibility": float(self.credibility[place]) if known else None,
                 **({"set": list(self.sets[place])} if self.coverage is not None else {}),

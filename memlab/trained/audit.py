@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -76,6 +76,28 @@ class Audit:
     def suspicious(self) -> int:
         """How many objects are answered with another class than their label."""
         return sum(label != other for label, other in zip(self.labels, self.suggested, strict=True))
+
+    def values(self, limit: int) -> dict[str, Any]:
+        """What was found as plain values, for JSON; of labels that look wrong and of duplicates the first ones."""
+        columns = zip(
+            self.ids.tolist(),
+            self.labels,
+            self.own_mass.tolist(),
+            self.suggested,
+            self.suggested_mass.tolist(),
+            self.sources,
+            strict=True,
+        )
+        names = ("id", "label", "own_mass", "suggested", "suggested_mass", "source")
+        doubted = [dict(zip(names, row, strict=True)) for row in columns if row[1] != row[3]]
+        known = zip(doubted[:limit], self.evidence.rows(), strict=False)  # as many as evidence was asked for
+        return {
+            "objects": len(self.ids),
+            "suspicious": len(doubted),
+            "labels": [{**row, "evidence": answer["evidence"]} for row, answer in known],
+            "duplicates": [pair._asdict() for pair in self.duplicates[:limit]],
+            "classes": [each._asdict() for each in self.classes],
+        }
 
 
 @torch.no_grad()

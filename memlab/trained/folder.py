@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from memlab.files import in_utf8, sync_folder, write_bytes_whole
 from memlab.trained.content import digest_of
 from memlab.trained.objects import KEPT
-from memlab.trained.refusal import RefusedMemoryError
+from memlab.trained.refusal import RefusedMemoryError, UnchangeableMemoryError
 from memlab.trained.segments import Entry, Segment, read_segment
 
 T = TypeVar("T")
@@ -223,17 +223,17 @@ class MemoryFolder:
         """The manifest, while no other process changes the memory.
 
         Raises:
-            ValueError: if one does, and goes on for a minute, or the folder cannot be written.
+            UnchangeableMemoryError: if one does, and goes on for a minute, or the folder cannot be written.
         """
         lock = FileLock(self.path / LOCK, timeout=PATIENCE)
         try:
             lock.acquire()
         except Timeout as error:
-            raise ValueError(
+            raise UnchangeableMemoryError(
                 f"{in_utf8(self.path)}: another process is changing it; try again when it is done"
             ) from error
         except OSError as error:
-            raise ValueError(f"{in_utf8(self.path)}: cannot be changed ({error.strerror})") from error
+            raise UnchangeableMemoryError(f"{in_utf8(self.path)}: cannot be changed ({error.strerror})") from error
         try:
             yield self.manifest()
         finally:

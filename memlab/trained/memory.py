@@ -94,6 +94,11 @@ class TrainedMemory:
         return self._model.kind
 
     @property
+    def keeps_inputs(self) -> bool:
+        """Whether something of the raw inputs is kept, to be had from `pictures`."""
+        return any(entry.raw for entry in self._manifest.segments.values())
+
+    @property
     def digest(self) -> str:
         """SHA-256 of encoder and objects; equal whatever was added and forgotten before."""
         return self._manifest.digest
@@ -147,12 +152,13 @@ class TrainedMemory:
         """Classify objects a batch at a time, so that no more than two batches are held; see `predict`."""
         return self._stream(self._view, inputs, k, coverage)
 
-    def add(self, inputs: Any, labels: str | Sequence[object]) -> list[int]:
+    def add(self, inputs: Any, labels: str | Sequence[object], *, sources: Sequence[str] | None = None) -> list[int]:
         """Take in new objects, of new classes too; nothing is trained.
 
         Args:
             inputs: as of `predict`.
             labels: name of the class of each, or one for all.
+            sources: where each is from, to be told; None for the files, or the places among what is given.
 
         Returns:
             their ids.
@@ -170,17 +176,22 @@ class TrainedMemory:
             raise ValueError(f"labels: {len(names)} of them for {count} objects; must be one for each")
         if any(not name for name in names):
             raise ValueError("labels: one is empty; must be the name of a class")
+        if sources is not None and len(sources) != count:
+            raise ValueError(f"sources: {len(sources)} of them for {count} objects; must be one for each")
         if not count:
             return []
         kept = [self.kind.kept(batch.raw, self._manifest.keep) for batch, _ in encoded]
         keys = torch.cat([keys for _, keys in encoded]).to(self._content.keys.dtype)
-        sources = tuple(source for batch, _ in encoded for source in batch.sources)
+        where = tuple(sources or (source for batch, _ in encoded for source in batch.sources))
+        if not (finite := keys.isfinite().all(dim=1)).all():
+            name = where[int(finite.byte().argmin())]
+            raise ValueError(f"{name}: has no finite embedding; must have values like those of the training data")
         raw = None if kept[0] is None else torch.cat([each for each in kept if each is not None])
 
         def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
             ids = torch.arange(manifest.next_id, manifest.next_id + count)
             changed: dict[int, Segment | None] = {}
-            for number, segment in split(Segment(ids, keys, tuple(names), sources, raw)).items():
+            for number, segment in split(Segment(ids, keys, tuple(names), where, raw)).items():
                 there = self._folder.segment(manifest, number, raw=True) if number in manifest.segments else None
                 changed[number] = segment if there is None else there.followed_by(segment)
             note = {"what": "add", "ids": ids.tolist(), "labels": names}

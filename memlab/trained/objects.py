@@ -90,6 +90,28 @@ class ObjectKind:
                 raw, sources = zip(*found, strict=True)
                 yield Batch(torch.stack(raw), list(sources))
 
+    def picture(self, data: bytes, name: str, *, formats: tuple[str, ...] | None = None) -> Tensor:
+        """A picture file's bytes as a raw input.
+
+        Args:
+            data: the whole file.
+            name: what it is called in a message.
+            formats: names that Pillow has for the formats it may be of; None for all that Pillow reads.
+
+        Raises:
+            ValueError: if it cannot be read, or objects are no pictures.
+        """
+        if not self.is_picture:
+            raise ValueError(f"{name}: a file is no object of this memory; must be {self.wanted}")
+        try:
+            return self._levelled(decoded(data, self._picture_shape, formats=formats))
+        except OSError as error:
+            why = error.strerror or "it is no picture, or damaged"
+            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
+        except Exception as error:  # Pillow's readers raise almost anything on a damaged file
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
+
     def shown(self, raw: Tensor) -> Tensor:
         """(n, channels, height, width) images with 255 as the lightest grey, as a picture file has them."""
         return raw if self.levels == 255 else ((raw.int() * 255 + self.levels // 2) // self.levels).to(torch.uint8)
@@ -133,16 +155,11 @@ class ObjectKind:
 
     def _file(self, path: Path) -> Tensor:
         name = in_utf8(path)
-        if not self.is_picture:
-            raise ValueError(f"{name}: a file is no object of this memory; must be {self.wanted}")
         try:
-            return self._levelled(decoded(path.read_bytes(), self._picture_shape))
+            data = path.read_bytes() if self.is_picture else b""
         except OSError as error:
-            why = error.strerror or "it is no picture, or damaged"
-            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
-        except Exception as error:  # Pillow's readers raise almost anything on a damaged file
-            why = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{name}: cannot be read as a picture ({why})") from error
+            raise ValueError(f"{name}: cannot be read as a picture ({error.strerror})") from error
+        return self.picture(data, name)
 
     def _picture(self, image: Image.Image, place: int) -> Tensor:
         if not self.is_picture:

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class RefusedMemoryError(ValueError):
     """A folder that holds no trained memory, or one that is damaged, of another version, or does not fit itself."""
+
+
+class UnchangeableMemoryError(ValueError):
+    """A memory that cannot be changed now: another process does, or its folder cannot be written."""

@@ -202,18 +202,19 @@ class Cache:
         return [entries[row] for row in range(len(files))]
 
 
-def decoded(data: bytes, shape: tuple[int, int, int]) -> Pixels:
+def decoded(data: bytes, shape: tuple[int, int, int], *, formats: tuple[str, ...] | None = None) -> Pixels:
     """An image file's bytes as pixels: upright, cut to a square about the middle, resized with antialiasing.
 
     Args:
         data: of a file of any format that Pillow reads, 8 or 16 bits a channel.
         shape: (channels, height, width), 3 channels for colour or 1 for grey.
+        formats: names that Pillow has for the formats it may be of; None for all.
 
     Raises:
         Exception: of many kinds, if it cannot be read.
     """
     channels, height, width = shape
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=formats) as image:
         # has libjpeg decode large photographs at a fraction of their size
         image.draft(_mode(channels), (2 * width, 2 * height))
         return fitted(image, shape)
