@@ -19,6 +19,7 @@ from memlab.commands import (
     predict,
     relabel,
     report,
+    serve,
     undo,
 )
 
@@ -27,6 +28,7 @@ COMMANDS = {
     "explain": (explain, "a page of answers with their evidence"),
     "evaluate": (evaluate, "measure a trained memory on labelled files"),
     "info": (info, "what a trained memory is, and who changed it"),
+    "serve": (serve, "ask and teach it over HTTP, with a page"),
     "audit": (audit, "labels in it that look wrong, and near duplicates"),
     "add": (add, "teach it objects, of new classes too, without training"),
     "forget": (forget, "take objects out of it for good"),

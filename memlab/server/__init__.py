@@ -1,0 +1,1 @@
+"""A trained memory over HTTP: one process, JSON, and a page. ``memlab serve`` starts it."""
