@@ -43,6 +43,7 @@ for name in {contract["source_modules"]!r}:
         ("-m memlab report --help", 0),
         ("-m memlab bench --help", 0),
         ("-m memlab predict --help", 0),
+        ("-m memlab serve --help", 0),
     ],
 )
 def test_what_needs_no_data_imports_nothing_heavy(words: str, status: int, tmp_path: Path) -> None:

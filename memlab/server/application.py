@@ -76,9 +76,10 @@ def application(memory: TrainedMemory, access: Access, *, started: Callable[[], 
 
 
 def _serve_page(app: FastAPI) -> None:
-    for file in sorted(File(__file__).parent.glob("page.*")):
-        address = "/" if file.suffix == ".html" else f"/{file.name}"
-
+    """The files that are there at the start, and no others."""
+    folder = File(__file__).parent
+    for file in sorted([*folder.glob("page.*"), *folder.glob("page/*.*")]):
+        address = "/" if file.suffix == ".html" else f"/{file.relative_to(folder).as_posix()}"
         app.get(address, include_in_schema=False)(_giving(file))
 
 

@@ -93,7 +93,13 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 500
+        start, status, endless = time.perf_counter(), 500, _is_endless(Headers(scope=scope))
+
+        async def come() -> Message:
+            nonlocal endless
+            message = await receive()
+            endless = endless and message.get("more_body", False)
+            return message
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -103,11 +109,13 @@ class Guard:
                 for name, value in HEADERS.items():
                     headers[name] = value
                 headers.setdefault("Cache-Control", "no-store")
+                if endless:
+                    headers["Connection"] = "close"
             await send(message)
 
         self._under_way += 1
         try:
-            await self._answer(scope, receive, answer)
+            await self._answer(scope, come, answer)
         finally:
             self._under_way -= 1
             method = scope["method"] if scope["method"] in METHODS else "other"
@@ -123,6 +131,12 @@ class Guard:
             return
         headers = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}.get(refused[0])
         await refusal(*refused, headers)(scope, receive, send)
+
+
+def _is_endless(headers: Headers) -> bool:
+    """Whether the end of a body is not to be waited for, to answer the next request on the same connection."""
+    told = headers.get("content-length", "0")
+    return "transfer-encoding" in headers or not told.isdecimal() or len(told) > 9
 
 
 def _without_port(host: str) -> str:

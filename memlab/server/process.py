@@ -65,13 +65,15 @@ def serve(memory: Path, *, host: str, port: int, token: str | None, access_log: 
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:  # getaddrinfo would take it for another one
+        raise ValueError(f"--port={port}: must be a whole number from 0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
         listening.listen(2048)
-    except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise ValueError(f"--host={host} --port={port}: cannot be listened at ({why})") from error
     return listening

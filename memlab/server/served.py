@@ -27,7 +27,7 @@ MAX_DOUBTS = 200
 """Suspicious labels that an audit gives evidence for."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Question:
     """Objects of one request, waiting to be read."""
 
@@ -37,7 +37,7 @@ class Question:
     answered: asyncio.Future[Reply]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reply:
     """Answers as plain values, and the digest of the memory that gave them."""
 

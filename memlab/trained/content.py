@@ -95,11 +95,23 @@ class Content:
         renumbered = torch.tensor([number.get(name, -1) for name in self.classes], device=device)
         new_labels = torch.tensor([number[name] for _, name, _ in come], dtype=torch.int64, device=device)
         new_ids = torch.tensor([identity for identity, _, _ in come], dtype=torch.int64, device=device)
-        labels, ids = torch.cat([renumbered[self.labels[rows]], new_labels]), torch.cat([self.ids[rows], new_ids])
-        order = _order(labels, ids)
-        keys = torch.cat([self.keys, *(key[None].to(self.keys) for _, _, key in come)])
-        chosen = torch.cat([rows, len(self) + torch.arange(len(come), device=device)])[order]
-        return Content(keys.index_select(0, chosen), ids[order], labels[order], classes, sources)
+        old_labels, old_ids = renumbered[self.labels[rows]], self.ids[rows]
+        if not come:
+            return Content(self.keys.index_select(0, rows), old_ids, old_labels, classes, sources)
+        # What stays is in order still, as classes keep theirs: what comes is put between, and nothing else is sorted.
+        order = _order(new_labels, new_ids)
+        new_labels, new_ids = new_labels[order], new_ids[order]
+        span = 1 + int(torch.cat([old_ids, new_ids]).max())
+        before_new = torch.searchsorted(old_labels * span + old_ids, new_labels * span + new_ids)
+        places = before_new + torch.arange(len(come), device=device)
+        others = torch.ones(len(rows) + len(come), dtype=torch.bool, device=device)
+        others[places] = False
+        chosen = torch.zeros(len(others), dtype=torch.int64, device=device)
+        chosen[others] = rows
+        keys, ids, labels = (each.index_select(0, chosen) for each in (self.keys, self.ids, renumbered[self.labels]))
+        keys[places] = torch.stack([come[place][2] for place in order.tolist()]).to(keys)
+        ids[places], labels[places] = new_ids, new_labels
+        return Content(keys, ids, labels, classes, sources)
 
     def label_names(self, ids: Tensor) -> list[str]:
         """Names of the classes of some objects, all of which are here."""

@@ -68,7 +68,7 @@ def create(
     noted = Calibration(len(calibration), calibration.digest, 1.0)
     on_disk = MemoryFolder(folder)
     on_disk.write(noted.file, calibration.to_bytes())
-    on_disk.write(MANIFEST, replace(manifest, calibration=noted).to_bytes())
+    on_disk.write(MANIFEST, replace(manifest, calibration=noted).data)
 
 
 def write_objects(

@@ -19,8 +19,9 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,7 +85,7 @@ class Manifest:
     journal_digest: str = ""
     """Of its lines: SHA-256 of that of the lines before and of the last one."""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """See `memlab.trained.content.digest_of`."""
         return digest_of(self.fingerprint, self.segments)
@@ -100,11 +101,12 @@ class Manifest:
         calibration = set() if self.calibration is None else {self.calibration.file}
         return {self.weights, *(entry.file(number) for number, entry in self.segments.items()), *calibration}
 
-    def to_bytes(self) -> bytes:
+    @cached_property
+    def data(self) -> bytes:
         """The file."""
-        calibration = None if self.calibration is None else asdict(self.calibration)
-        fields = {**vars(self), "calibration": calibration}
-        return (json.dumps({"format": FORMAT, **fields}) + "\n").encode()
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        found["calibration"] = None if self.calibration is None else asdict(self.calibration)
+        return (json.dumps({"format": FORMAT, **found}) + "\n").encode()
 
 
 class MemoryFolder:
@@ -299,7 +301,7 @@ class MemoryFolder:
             journal_bytes=manifest.journal_bytes + len(data),
             journal_digest=_chained(manifest.journal_digest, data),
         )
-        write_bytes_whole(self.path / MANIFEST, manifest.to_bytes())
+        write_bytes_whole(self.path / MANIFEST, manifest.data)
         return manifest
 
     def journal(self, manifest: Manifest) -> list[dict[str, Any]]:

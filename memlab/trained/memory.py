@@ -470,7 +470,7 @@ class TrainedMemory:
         Raises:
             RefusedMemoryError: if the folder holds no memory any more.
         """
-        return self._folder.manifest_bytes() == self._manifest_bytes
+        return self._folder.manifest_bytes() == self._manifest.data
 
     def journal(self) -> list[dict[str, Any]]:
         """Who changed what, and when: each change with its number, ids and labels, first to last."""
@@ -501,9 +501,8 @@ class TrainedMemory:
         """
         target = check_new_or_empty("folder", Path(folder))
         with self._folder.changing() as manifest:
-            self._folder.copied(manifest, target).write(
-                MANIFEST, manifest.to_bytes()
-            )  # last: with it the copy is whole
+            copy = self._folder.copied(manifest, target)
+            copy.write(MANIFEST, manifest.data)  # last: with it the copy is whole
 
     def export_onnx(self, file: str | Path) -> Comparison:
         """Write the encoder with its preprocessing as ONNX, for programs without memlab; see `memlab.trained.export`.
@@ -605,7 +604,7 @@ class TrainedMemory:
         return replace(manifest, calibration=noted)
 
     def _show(self, manifest: Manifest) -> None:
-        self._manifest, self._manifest_bytes = manifest, manifest.to_bytes()
+        self._manifest = manifest
         self._view = View(
             self._model,
             self._content,

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from memlab.trained import TrainedMemory, load
+from memlab.trained.folder import MemoryFolder
 from tests.trained.memories import INDEXES, NAMES, SIMILARITIES, bytes_on_disk, make, pictures, scores, tables
 
 
@@ -295,3 +296,64 @@ def test_thumbnails_and_nothing_kept(tmp_path: Path) -> None:
     none.add(store.inputs[:1], "new")
     none.forget(2)
     assert make(tmp_path / "table", tables(), keep="thumbnails").pictures([3]) == {}
+
+
+def test_another_process_s_changes_are_taken_over_on_request(memory: TrainedMemory) -> None:
+    other, view = load(memory.folder), memory.view
+    assert memory.is_current
+    rows = tables(2, seed=3).inputs
+    ids = other.add(rows, "new", sources=["here", "there"])
+    other.calibrate(tables(12, seed=4).inputs, ["ape", "bear", "cat"] * 4)
+    other.forget(0)
+    assert not memory.is_current
+    assert memory.view is view
+    memory.refresh()
+    assert memory.is_current
+    assert same(memory, load(memory.folder), rows)
+    assert memory.forget(source="there").ids == ids[1:]
+    other.refresh()
+    assert other.digest == memory.digest
+    assert len(view.content) == 48  # as it was, to whom holds it
+
+
+def test_a_segment_that_is_replaced_while_it_is_read_is_read_anew(
+    memory: TrainedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, read = load(memory.folder), MemoryFolder.segment
+
+    def replaced_first(folder: MemoryFolder, *words: Any, **more: Any) -> Any:
+        monkeypatch.setattr(MemoryFolder, "segment", read)
+        other.relabel(3, "new")
+        return read(folder, *words, **more)
+
+    other.relabel(2, "new")
+    monkeypatch.setattr(MemoryFolder, "segment", replaced_first)
+    memory.refresh()
+    assert memory.digest == other.digest
+
+
+def test_what_all_others_say_of_an_object(memory: TrainedMemory) -> None:
+    content = memory.view.content
+    (place,) = (content.ids == 7).nonzero()[0].tolist()
+    answer = memory.neighbours(7, k=3)
+    read = memory.view.class_scores(content.keys[place : place + 1], torch.tensor([7]))
+    assert torch.allclose(answer.class_scores, read)
+    (row,) = answer.rows()
+    assert 7 not in [piece["id"] for piece in row["evidence"]]
+    assert "without_strongest" not in row
+    with pytest.raises(ValueError, match="without_strongest: is not known"):
+        answer.without_strongest  # noqa: B018
+    with pytest.raises(ValueError, match="ids=999: there is no such object"):
+        memory.neighbours(999)
+    with pytest.raises(ValueError, match="k=48: must be at most 47"):
+        memory.neighbours(7, k=48)
+
+
+def test_what_has_no_finite_embedding_is_not_taken_in(memory: TrainedMemory) -> None:
+    """As a memory that held it could not be loaded again."""
+    rows = torch.tensor([[0.0, 1, 0, 0, 0], [3e38, -3e38, 3e38, 3e38, 3e38]])
+    with pytest.raises(ValueError, match=r"inputs\[1\]: has no finite embedding"):
+        memory.add(rows, "new")
+    assert load(memory.folder).digest == memory.digest
+    with pytest.raises(ValueError, match="sources: 1 of them for 2 objects"):
+        memory.add(tables(2).inputs, "new", sources=["one"])

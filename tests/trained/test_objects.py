@@ -35,6 +35,9 @@ def test_files_equal_the_data_set(channels: int, suffix: str, size: int, tmp_pat
     assert torch.equal(read(kind, files, size=5), data.store.inputs)
     assert torch.equal(read(kind, list(map(str, files))), data.store.inputs)
     assert torch.equal(read(kind, files[3]), data.store.inputs[3:4])
+    assert torch.equal(kind.picture(files[3].read_bytes(), "x", formats=("JPEG", "PNG")), data.store.inputs[3])
+    with pytest.raises(ValueError, match="x: cannot be read as a picture"):
+        kind.picture(files[3].read_bytes(), "x", formats=("GIF",))
     if suffix == ".png":
         assert torch.equal(read(kind, [Image.open(file) for file in files]), data.store.inputs)
 

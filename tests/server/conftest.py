@@ -1,0 +1,52 @@
+"""Memories that a server is given."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from memlab.trained import TrainedMemory, load
+from tests.trained.memories import make, pictures, tables
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'memlab[serve]'")
+from starlette.testclient import TestClient
+
+from tests.server.clients import client
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of memories, of pictures and of rows."""
+    folder = tmp_path_factory.mktemp("served")
+    make(folder / "pictures", pictures())
+    make(folder / "rows", tables())
+    return folder
+
+
+@pytest.fixture
+def of_pictures(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 grey pictures of 8 x 8."""
+    return load(shutil.copytree(made / "pictures", tmp_path / "pictures"))
+
+
+@pytest.fixture
+def of_rows(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 rows of five numbers."""
+    return load(shutil.copytree(made / "rows", tmp_path / "rows"))
+
+
+@pytest.fixture
+def asking(of_pictures: TrainedMemory) -> Iterator[TestClient]:
+    """Asks a server of pictures."""
+    with client(of_pictures) as asking:
+        yield asking
+
+
+@pytest.fixture
+def asking_rows(of_rows: TrainedMemory) -> Iterator[TestClient]:
+    """Asks a server of rows."""
+    with client(of_rows) as asking:
+        yield asking
