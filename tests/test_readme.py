@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +19,12 @@ from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
+from tests.trained.memories import make, pictures
 
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-TRAINED = tuple(f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "report"})
+TRAINED = tuple(f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "report", "serve"})
 TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
 
 
@@ -68,12 +73,17 @@ def trained(command: Callable[..., Outcome], tmp_path: Path) -> Path:
     """A run at the place that README names, and pictures beside it."""
     outcome = command(*SMOKE, "hydra.run.dir=outputs/RUN")
     assert "classify with it: memlab predict outputs/RUN PICTURE" in outcome.out.replace(f"{tmp_path}/", "")
-    write_images(tmp_path, parts=("photos",), each=2, suffix=".jpg")
+    write_photos(tmp_path)
     write_images(tmp_path / "labelled", parts=("3", "5"), each=2)
-    (tmp_path / "photos" / "red").rename(tmp_path / "photos" / "lynx")
-    for source, target in (("blue/000.jpg", "cat.jpg"), ("green/000.jpg", "lynx/1.jpg")):
-        (tmp_path / "photos" / source).rename(tmp_path / "photos" / target)
     return tmp_path
+
+
+def write_photos(folder: Path) -> None:
+    """The pictures that README names."""
+    write_images(folder, parts=("photos",), each=2, suffix=".jpg")
+    (folder / "photos" / "red").rename(folder / "photos" / "lynx")
+    for source, target in (("blue/000.jpg", "cat.jpg"), ("green/000.jpg", "lynx/1.jpg")):
+        (folder / "photos" / source).rename(folder / "photos" / target)
 
 
 @pytest.mark.usefixtures("trained")
@@ -86,6 +96,22 @@ def test_commands_on_a_trained_memory_run(tmp_path: Path) -> None:
     assert "data:image/png" in (tmp_path / "cat.html").read_text()
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_serving_commands_run(tmp_path: Path) -> None:
+    (serve,) = (command for command in COMMANDS if command.startswith("memlab serve"))
+    assert serve == "memlab serve outputs/RUN --port 8000"
+    from tests.server.clients import process  # skips where the extra is missing
+
+    make(tmp_path / "outputs" / "RUN", pictures())
+    write_photos(tmp_path)
+    asked = [command for command in COMMANDS if command.startswith("curl")]
+    with process(tmp_path / "outputs" / "RUN") as (_, address):
+        words = [shlex.split(text.replace("http://127.0.0.1:8000", address)) for text in asked]
+        answers = [json.loads(subprocess.check_output([*each, "--silent"], cwd=tmp_path)) for each in words]
+    assert len(answers[0]["answers"][0]["evidence"]) == 5
+    assert answers[1]["ids"] == [60]
+
+
 @pytest.mark.usefixtures("trained")
 def test_python_example_on_a_trained_memory_runs(tmp_path: Path) -> None:
     (code,) = (code for code in PYTHON if "memlab.load" in code)
@@ -96,7 +122,7 @@ def test_python_example_on_a_trained_memory_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_shown_is_run_by_a_test() -> None:
-    known = ("python train.py", "memlab bench", "memlab report", *TRAINED)
+    known = ("python train.py", "memlab bench", "memlab report", "memlab serve", "curl", *TRAINED)
     assert all(command.startswith(known) for command in COMMANDS[2:])
 
 

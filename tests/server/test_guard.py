@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -11,7 +13,7 @@ from memlab.trained import TrainedMemory
 from tests.server.clients import client
 
 ROW = {"inputs": [[1, 2, 3, 4, 5]]}
-CHANGES = [
+CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/examples", {"json": {**ROW, "labels": "x"}}),
     ("PATCH", "/examples/1", {"json": {"label": "x"}}),
     ("DELETE", "/examples/1", {}),
@@ -60,7 +62,7 @@ def test_changes_need_the_token(of_rows: TrainedMemory) -> None:
                 "Bearer \xe9",
             ):
                 headers = {"authorization": told.encode("latin-1")}
-                refused = asking.request(method, path, headers=headers, **words)  # type: ignore[arg-type]
+                refused = asking.request(method, path, headers=headers, **words)
                 assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
             assert asking.request(method, path, **words).status_code == 401
         assert of_rows.digest == before
@@ -76,7 +78,7 @@ def test_every_answer_has_the_headers_that_browsers_heed(asking_rows: TestClient
         ("/nowhere", {}),
         ("/health", {"headers": {"host": "example.org"}}),
     ):
-        answer = asking_rows.get(path, **words)  # type: ignore[arg-type]
+        answer = asking_rows.get(path, **words)
         assert answer.headers.items() >= {name.lower(): value for name, value in HEADERS.items()}.items()
         assert "access-control-allow-origin" not in answer.headers
     assert asking_rows.get("/health").headers["cache-control"] == "no-store"
