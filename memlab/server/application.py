@@ -46,6 +46,7 @@ def application(memory: TrainedMemory, access: Access, *, started: Callable[[], 
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
+        served.measure_soon()
         started()
         yield
         served.close()
@@ -179,7 +180,7 @@ def _serve_examples(app: FastAPI, served: ServedMemory, uploads: Uploads) -> Non
 
         def read() -> dict[str, Any]:
             example(memory.view, identity)
-            return next(memory.neighbours(identity, k=k).rows())
+            return next(memory.neighbours(identity, k=k).rows(wait=False))
 
         return JSONResponse(await served.look(read))
 

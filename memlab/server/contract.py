@@ -56,7 +56,9 @@ class Read(Strict):
     probabilities: dict[str, float] = Field(description="of each class")
     evidence: list[Piece] = Field(description="the objects that weighed most, strongest first")
     novelty: float = Field(description="how far the object is from everything stored, in nats")
-    credibility: float | None = Field(description="small if no class fits; null without calibration objects")
+    credibility: float | None = Field(
+        description="small if no class fits; null without calibration objects, and until they are read after a change"
+    )
 
 
 class Row(Read):

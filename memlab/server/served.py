@@ -23,6 +23,8 @@ from memlab.trained.answer import View
 T = TypeVar("T")
 MAX_JOINT = 256
 """Objects that are read together; more wait for the next read."""
+QUIET = 1.0
+"""Seconds without a change until the calibration objects are read anew, which takes as long as to classify them."""
 MAX_DOUBTS = 200
 """Suspicious labels that an audit gives evidence for."""
 
@@ -50,7 +52,8 @@ class ServedMemory:
 
     Queries that come while a read is under way are read together in the next one; one that comes alone does not wait.
     Views never change, so that reads go on while a change is made. Before each read the manifest is looked at, and what
-    another process has changed is taken over in the lane of changes.
+    another process has changed is taken over in the lane of changes. After a change the calibration objects are read
+    anew in a lane of their own: until that is done answers have no credibility, and those with sets of classes wait.
 
     Args:
         memory: the memory, which nobody else changes in this process.
@@ -62,9 +65,10 @@ class ServedMemory:
         self._metrics = metrics
         self._waiting: list[Question] = []
         self._reading: asyncio.Task[None] | None = None
-        self._reads, self._changes, self._long = (
-            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("read", "change", "long")
+        self._reads, self._changes, self._long, self._measures = (
+            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("read", "change", "long", "measure")
         )
+        self._measuring: asyncio.Task[None] | None = None
         self._audited: tuple[str, asyncio.Future[Audit]] | None = None
         self._mapped: tuple[tuple[str, int], asyncio.Future[dict[str, Any]]] | None = None
         self._stopping = threading.Event()
@@ -76,15 +80,30 @@ class ServedMemory:
         with told_as_refusals():
             if not self.memory.is_current:
                 await self._in(self._changes, self.memory.refresh)
+                self.measure_soon()
         return self.memory.view
 
     async def predict(self, raw: Tensor, *, k: int | None, coverage: float | None) -> Reply:
         """Classify the objects of a request, together with those of others that wait."""
+        if coverage is not None:
+            await self.measured()
         question = Question(raw, k, coverage, asyncio.get_running_loop().create_future())
         self._waiting.append(question)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read_all())
         return await question.answered
+
+    def measure_soon(self) -> None:
+        """Have the calibration objects read when no change has been made for a while, as requests are answered."""
+        if self._measuring is None or self._measuring.done():
+            self._measuring = asyncio.create_task(self._measure_when_quiet())
+
+    async def measured(self) -> None:
+        """Have the calibration objects read by the memory as it is now; comes back when they are."""
+        view = await self.view()
+        if view.calibration is not None and not view.is_measured:
+            with told_as_refusals():
+                await self._in(self._measures, lambda: view.conformity)
 
     async def look(self, read: Callable[[], T]) -> T:
         """Read something else in the lane of reads."""
@@ -100,7 +119,9 @@ class ServedMemory:
             mistake: status if it is refused.
         """
         with told_as_refusals(mistake):
-            return await self._in(self._changes, make)
+            made = await self._in(self._changes, make)
+        self.measure_soon()
+        return made
 
     async def audit(self) -> tuple[Audit, str]:
         """The audit of the memory as it is now, made once for all who ask, and the memory's digest."""
@@ -127,7 +148,9 @@ class ServedMemory:
     def close(self) -> None:
         """Let what is under way come to its end, but for an audit."""
         self._stopping.set()
-        for lane in (self._reads, self._changes, self._long):
+        if self._measuring is not None:
+            self._measuring.cancel()
+        for lane in (self._reads, self._changes, self._long, self._measures):
             lane.shutdown(cancel_futures=True)
 
     async def _read_all(self) -> None:
@@ -170,7 +193,7 @@ class ServedMemory:
         with told_as_refusals():
             answer = self.memory.predict(raw, k=questions[0].k, coverage=questions[0].coverage)
         readable = answer.class_scores.logsumexp(-1).isfinite().tolist()
-        rows = list(answer.rows())
+        rows = list(answer.rows(wait=answer.coverage is not None))
         found: list[Reply | Exception] = []
         for question in questions:
             mine, rows = rows[: len(question.raw)], rows[len(question.raw) :]
@@ -181,6 +204,12 @@ class ServedMemory:
                 told = f"inputs[{good.index(False)}]: is too far from all that is stored; must be like training data"
                 found.append(HTTPException(422, told))
         return found
+
+    async def _measure_when_quiet(self) -> None:
+        while (view := self.memory.view).calibration is not None and not view.is_measured:
+            await asyncio.sleep(QUIET)
+            if view is self.memory.view:
+                await self._in(self._measures, lambda: view.conformity)
 
     def _audit(self) -> Audit:
         self.audited = 0

@@ -79,6 +79,13 @@ class View:
         """Keys that a query reads."""
         return self._reading.cells(len(self.content))
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether `conformity` is at hand; if not, all calibration objects are read when it is asked for."""
+        return "conformity" in vars(self) or (
+            self.calibration is not None and self.calibration.measured_on == self.digest
+        )
+
     @cached_property
     def conformity(self) -> Tensor:
         """(n,) nonconformity of the calibration objects that they have with the memory as it is now.
@@ -233,10 +240,15 @@ class Answer:
             for row, values in zip(order, self.p_values, strict=True)
         ]
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Each answer as plain values, all that is known: for JSON."""
+    def rows(self, *, wait: bool = True) -> Iterator[dict[str, Any]]:
+        """Each answer as plain values, all that is known: for JSON.
+
+        Args:
+            wait: for the credibility, if a change has made it necessary to read the calibration objects anew; without,
+                it is None until somebody has waited.
+        """
         evidence = self.evidence
-        known = self.view.calibration is not None
+        known = self.view.calibration is not None and (wait or self.view.is_measured)
         for place in range(len(self)):
             pieces = zip(
                 evidence.ids[place].tolist(),

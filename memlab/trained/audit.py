@@ -90,7 +90,7 @@ class Audit:
         )
         names = ("id", "label", "own_mass", "suggested", "suggested_mass", "source")
         doubted = [dict(zip(names, row, strict=True)) for row in columns if row[1] != row[3]]
-        known = zip(doubted[:limit], self.evidence.rows(), strict=False)  # as many as evidence was asked for
+        known = zip(doubted[:limit], self.evidence.rows(wait=False), strict=False)  # as many as evidence was asked for
         return {
             "objects": len(self.ids),
             "suspicious": len(doubted),
