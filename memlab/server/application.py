@@ -241,8 +241,8 @@ def _serve_overviews(app: FastAPI, served: ServedMemory) -> None:
     @app.get("/audit", response_model=contract.Audit)
     async def audit(limit: Annotated[int, Query(ge=1, le=200)] = 50) -> Response:
         """Labels that look wrong, objects stored twice, and how classes hold together; takes a while once."""
-        found, digest = await served.audit()
-        return JSONResponse({**found.values(limit), "digest": digest})
+        found = await served.audit()
+        return JSONResponse({**found.values(limit), "digest": found.evidence.view.digest})
 
     @app.get("/audit/progress", response_model=contract.Progress)
     async def progress() -> Response:

@@ -123,13 +123,13 @@ class ServedMemory:
         self.measure_soon()
         return made
 
-    async def audit(self) -> tuple[Audit, str]:
-        """The audit of the memory as it is now, made once for all who ask, and the memory's digest."""
+    async def audit(self) -> Audit:
+        """The audit of the memory as it is now, made once for all who ask."""
         digest = (await self.view()).digest
         if self._audited is None or self._audited[0] != digest:
             self._audited = digest, asyncio.ensure_future(self._in(self._long, self._audit))
         with told_as_refusals():
-            return await asyncio.shield(self._audited[1]), digest
+            return await asyncio.shield(self._audited[1])
 
     @property
     def is_auditing(self) -> bool:

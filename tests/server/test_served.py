@@ -149,11 +149,9 @@ def test_a_folder_that_is_damaged_meanwhile_is_told(asking_rows: TestClient, of_
 def test_an_audit_is_made_once_for_all_and_ends_when_the_server_stops(of_rows: TrainedMemory) -> None:
     async def use(served: ServedMemory) -> None:
         first, second = await asyncio.gather(served.audit(), served.audit())
-        assert first[0] is second[0]
+        assert first is second
         await served.change(lambda: of_rows.relabel(0, "new"))
-        third, digest = await served.audit()
-        assert third is not first[0]
-        assert digest == of_rows.digest
+        assert (await served.audit()).evidence.view.digest == of_rows.digest != first.evidence.view.digest
         await served.change(lambda: of_rows.relabel(0, "newer"))
         served._stopping.set()
         with pytest.raises(HTTPException, match="stopping"):
