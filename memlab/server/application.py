@@ -24,7 +24,7 @@ from memlab.server.served import ServedMemory
 from memlab.server.stored import example, examples
 from memlab.server.uploads import MAX_BYTES, MAX_LABEL, MAX_OBJECTS, Uploads, read_label
 from memlab.trained import TrainedMemory
-from memlab.trained.page import png
+from memlab.trained.album import png
 
 MAX_K, MAX_LISTED, MAX_MAPPED = 100, 1000, 50_000
 Identity = Annotated[int, Path(ge=0, lt=2**63, description="which object")]

@@ -159,7 +159,7 @@ class UnsavedMemory:
             next_id=self.next_id,
             about=self.about,
         )
-        MemoryFolder(folder).write(MANIFEST, manifest.to_bytes())
+        MemoryFolder(folder).write(MANIFEST, manifest.data)
 
     def _encoded(self, inputs: Any) -> Iterator[Tensor]:
         for batch in self.model.kind.batches(inputs, self.model.batch_size):
