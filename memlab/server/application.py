@@ -102,7 +102,7 @@ def _serve_facts(app: FastAPI, served: ServedMemory, metrics: Metrics, *, needs_
     async def info() -> Response:
         """What the memory is, and what may be asked of it."""
         memory = served.memory
-        about = await served.look(lambda: memory.info)
+        about, usual = await served.look(lambda: (memory.info, memory.view.usual_novelty))
         view = memory.view
         return JSONResponse(
             {
@@ -112,6 +112,7 @@ def _serve_facts(app: FastAPI, served: ServedMemory, metrics: Metrics, *, needs_
                 "writable": view.reads_objects,
                 "needs_token": needs_token,
                 "calibrated": view.calibration is not None,
+                "usual_novelty": usual,
                 "max_bytes": MAX_BYTES,
                 "max_objects": MAX_OBJECTS,
                 "max_label": MAX_LABEL,

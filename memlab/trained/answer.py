@@ -22,6 +22,9 @@ from memlab.trained.calibration import CalibrationObjects, nonconformity, number
 from memlab.trained.content import Content
 from memlab.trained.model import Model
 
+USUAL = 200
+"""Stored objects whose novelty tells what is usual."""
+
 
 class View:
     """A memory as it is at one moment, opened for reading; later changes make another.
@@ -99,6 +102,19 @@ class View:
             return self.calibration.nonconformity
         labels = numbers_of(self.calibration.labels, self.content.classes)
         return own_nonconformity(self.class_scores(self.calibration.queries.to(self.model.device)), labels)
+
+    @cached_property
+    def usual_novelty(self) -> list[float]:
+        """(n,) novelty that stored objects have for all others, ascending: what that of an answer is compared with.
+
+        Of all objects, or of 200 that are drawn by a seed; of none if there are no others, or objects are not read.
+        """
+        ids = self.content.ids
+        if not self.reads_objects or len(ids) < 2:
+            return []
+        drawn = torch.randperm(len(ids), generator=torch.Generator().manual_seed(0))[:USUAL].to(ids.device)
+        answer = self.answer(self.content.keys[drawn], k=1, coverage=None, exclude=ids[drawn])
+        return sorted(answer.novelty.tolist())
 
 
 @dataclass(frozen=True)

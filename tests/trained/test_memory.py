@@ -75,6 +75,17 @@ class TestPredict:
             without = [math.fsum(math.exp(s - top) for s, n in others if labels[n] == c) for c in range(3)]
             assert answer.without_strongest[place] == NAMES[int(np.argmax(without))]
 
+    def test_usual_novelty_is_that_of_stored_objects_for_all_others(self, tmp_path: Path) -> None:
+        memory = make(tmp_path / "m", tables(), dtype=torch.float64)
+        keys, scale = memory._content.keys.tolist(), memory.info["scale"]
+        novelty = []
+        for place, query in enumerate(keys):
+            others = [scores("euclidean", scale, query, key) for n, key in enumerate(keys) if n != place]
+            novelty.append(math.log(len(keys)) - math.log(math.fsum(map(math.exp, others))))
+        assert memory.view.usual_novelty == pytest.approx(sorted(novelty), abs=1e-5)
+        memory.forget(memory._content.ids[1:].tolist())
+        assert memory.view.usual_novelty == []
+
     def test_batches_and_iterators_give_what_all_at_once_gives(self, memory: TrainedMemory) -> None:
         queries = tables(40, seed=3).inputs
         whole = memory.predict(queries)
