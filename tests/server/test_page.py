@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits
 from memlab.data.objects import ObjectStore
 from memlab.memory import Euclidean
 from memlab.trained import load
-from tests.server import browser
+from tests import browser
 from tests.server.clients import picture, process
 from tests.trained.memories import make, tables
 

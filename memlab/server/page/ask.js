@@ -4,7 +4,7 @@ import { answerBody } from "./answers.js";
 import { bodyOf, teach } from "./changes.js";
 import { byId, className, element, replaceKeepingFocus } from "./elements.js";
 import { labelChoice } from "./labels.js";
-import { info } from "./memory.js";
+import { info, known } from "./memory.js";
 import { during, errorLine } from "./progress.js";
 import { RefusedError, request, withQuery } from "./server.js";
 import { bytes, counted, percent } from "./words.js";
@@ -77,7 +77,8 @@ function askFiles(files) {
   if (files.length) ask(files.map((file) => ({ name: file.name, file, url: URL.createObjectURL(file) })));
 }
 
-function askRows(text) {
+async function askRows(text) {
+  await known;
   try {
     ask(parsed(text).map((row, place) => ({ name: `row ${place + 1}`, row })));
   } catch (error) {
@@ -108,7 +109,8 @@ function nested(numbers, shape) {
   return Array.from({ length: shape[0] }, (_, place) => nested(numbers.slice(place * size, (place + 1) * size), shape.slice(1)));
 }
 
-function ask(objects) {
+async function ask(objects) {
+  await known;
   for (const each of asked) if (each.url) URL.revokeObjectURL(each.url);
   asked = objects;
   asked[0].open = true;

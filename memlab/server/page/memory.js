@@ -8,6 +8,11 @@ const listeners = [];
 /** What `GET /info` said. */
 export let info = null;
 
+let tell;
+
+/** Over when the memory is known for the first time. */
+export const known = new Promise((resolve) => (tell = resolve));
+
 /** Call a function after each change, with the ids of the objects that were changed. */
 export function onChange(listener) {
   listeners.push(listener);
@@ -16,6 +21,7 @@ export function onChange(listener) {
 /** Ask anew what the memory is; of a change, ids of the objects that it was made to. */
 export async function refresh(ids = []) {
   info = await request("GET", "info");
+  tell();
   byId("class-names").replaceChildren(...classes().map((value) => element("option", { value })));
   for (const listener of listeners) listener(ids);
 }
