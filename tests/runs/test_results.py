@@ -54,8 +54,12 @@ def test_versions_are_told_of_packages_that_were_never_installed(monkeypatch: py
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(results, "version", version)
-    assert versions()["memlab"] == memlab.__version__
-    assert versions()["torch"] == "unknown"
+    versions.cache_clear()
+    try:
+        assert versions()["memlab"] == memlab.__version__
+        assert versions()["torch"] == "unknown"
+    finally:
+        versions.cache_clear()
 
 
 def test_predictions_come_back_to_the_last_bit_whatever_the_names(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class Pictures(HTMLParser):
         source = dict(attrs).get("src") or dict(attrs).get("href") or ""
         if source.startswith("data:image/png;base64,"):
             self.pictures.append(source)
-        elif source or tag == "script":
+        elif source and not source.startswith("#"):
             self.fetched.append(source)
 
 
