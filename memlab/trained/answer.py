@@ -25,6 +25,9 @@ from memlab.trained.model import Model
 USUAL = 200
 """Stored objects whose novelty tells what is usual."""
 
+SURE = 0.01
+"""A difference of two masses that is no matter of rounding."""
+
 
 class View:
     """A memory as it is at one moment, opened for reading; later changes make another.
@@ -77,6 +80,22 @@ class View:
         else:
             read, evidence = self._reading.read(queries, exclude), _nothing(len(queries), 0)
         return Answer(self, queries, read.class_scores, evidence, coverage, exclude)
+
+    @torch.no_grad()
+    def without(self, queries: Tensor, class_scores: Tensor, strongest: Evidence) -> list[int]:
+        """(B,) the class with the largest mass for each query, had it not read the object that weighed most.
+
+        Where all objects are read, its weight is taken from the mass of its class; where rounding might decide then,
+        and where another object would be read in its place, the query reads once more.
+        """
+        left = class_log_mass(class_scores).exp().double()
+        left.scatter_add_(1, strongest.labels[:, :1].clamp(min=0), -strongest.weights[:, :1].double())
+        best = left.topk(min(2, left.shape[1])).values
+        again = best[:, 0] - best[:, -1] < (SURE if self.cells() == len(self.content) else torch.inf)
+        answers = left.argmax(-1)
+        if again.any():
+            answers[again] = self.class_scores(queries[again], strongest.ids[again, 0].contiguous()).argmax(-1)
+        return list(answers.tolist())
 
     def cells(self) -> int:
         """Keys that a query reads."""
@@ -194,7 +213,7 @@ class Answer:
             raise ValueError("without_strongest: is not known of queries that did not read an object")
         if not self.strongest.ids.shape[1]:
             return self.labels
-        return self._best(self.view.class_scores(self.queries, self.strongest.ids[:, 0].contiguous()))
+        return [self.classes[label] for label in self.view.without(self.queries, self.class_scores, self.strongest)]
 
     @cached_property
     def evidence(self) -> AnswerEvidence:
