@@ -121,6 +121,8 @@ class EpisodeOrder(Sampler[tuple[int, int]]):
         return self._steps
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
+        # Only when the first place is asked for: a DataLoader with workers makes two iterators, and uses the second.
         epoch, first_step = self._resume or (self._epoch, 0)
         self._resume = None
-        return iter([(epoch, step) for step in range(first_step, self._steps)])
+        for step in range(first_step, self._steps):
+            yield epoch, step

@@ -80,13 +80,18 @@ class IVFIndex(FaissIndex):
         self._centroids: Tensor | None = None
 
     def state(self) -> dict[str, Tensor]:
-        """The centroids besides; see `Index.state`."""
-        return super().state() | ({} if self._centroids is None else {"centroids": self._centroids})
+        """The centroids besides, and in which list each vector is, if none is missing; see `Index.state`."""
+        own = {} if self._centroids is None else {"centroids": self._centroids}
+        if own and self._maps_places:
+            own["lists"] = torch.from_numpy(self._entries() >> 32).int()
+        return super().state() | own
 
     def restore(self, state: dict[str, Tensor], *, metric: str, device: torch.device) -> None:
-        """With the centroids of the state, or with new ones if it is of an index that has none; see `Index.restore`."""
+        """With centroids and lists of the state, or with new ones if an index without made it; see `Index.restore`."""
         self._centroids = state.get("centroids")
         super().restore(state, metric=metric, device=device)
+        if "lists" in state and self._maps_places:
+            self._put(torch.arange(len(self)), state["lists"].long())
 
     def _build(self) -> None:
         import faiss
@@ -123,18 +128,32 @@ class IVFIndex(FaissIndex):
         return torch.from_numpy(found)
 
     def _update(self, places: Tensor, before: Tensor) -> None:
-        import faiss
-
-        map_of_places = self._faiss.direct_map
-        if map_of_places.type == faiss.DirectMap.Array:
-            cells, vectors = places.cpu().numpy(), self._array(places)
-            entries = faiss.rev_swig_ptr(map_of_places.array.data(), len(self))
-            lists = self._walk(torch.from_numpy(vectors), torch.from_numpy(entries[cells] >> 32)).numpy()
-            pointers = (faiss.swig_ptr(each) for each in (cells, lists, vectors.view("uint8")))
-            map_of_places.update_codes(self._faiss.invlists, len(cells), *pointers)
+        if self._maps_places:
+            places = places.cpu()
+            lists = torch.from_numpy(self._entries()[places.numpy()] >> 32)
+            self._put(places, self._walk(torch.from_numpy(self._array(places)), lists))
         else:
             self._remove(places[before])
             self._add(places)
+
+    @property
+    def _maps_places(self) -> bool:
+        import faiss
+
+        return bool(self._faiss.direct_map.type == faiss.DirectMap.Array)
+
+    def _entries(self) -> Any:
+        """(N,) list and offset in it of each vector, in the upper and lower half of a number."""
+        import faiss
+
+        return faiss.rev_swig_ptr(self._faiss.direct_map.array.data(), len(self))
+
+    def _put(self, places: Tensor, lists: Tensor) -> None:
+        """Put the vectors at some places, as they are now, into these lists."""
+        import faiss
+
+        arrays = places.numpy(), lists.numpy(), self._array(places).view("uint8")
+        self._faiss.direct_map.update_codes(self._faiss.invlists, len(places), *map(faiss.swig_ptr, arrays))
 
     def _walk(self, vectors: Tensor, lists: Tensor) -> Tensor:
         """(n,) the list of each vector, from the one it was in over ever nearer neighbours."""

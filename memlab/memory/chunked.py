@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,7 @@ class ChunkedMemory(ExactMemory):
             self.chunk_size = check_whole_number("chunk_size", chunk_size, or_else="auto")
         self.activation_budget = check_number("activation_budget", activation_budget, at_least=0)
         self._kept_at_most: int | None = None
+        self._asked = chunk_size, activation_budget
         self._knows_encoder = False
 
     def _read(
@@ -89,6 +91,15 @@ class ChunkedMemory(ExactMemory):
             OutOfMemoryError: if a chunk is one object already.
         """
         self.chunk_size = halved(self.chunk_size)
+
+    def state(self) -> dict[str, Any]:
+        """What was measured or halved, on which rounding depends; see `Memory.state`."""
+        return {"asked": self._asked, "chunk_size": self.chunk_size, "kept_at_most": self._kept_at_most}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take it over, if the same was asked for; see `Memory.restore`."""
+        if state.get("asked") == self._asked:
+            self.chunk_size, self._kept_at_most = state["chunk_size"], state["kept_at_most"]
 
     def _kept_chunks(self, query: Tensor, scored: ScoredSupport) -> int:
         """How many chunks are to keep their graph; measured at the first step."""

@@ -67,20 +67,20 @@ class IndexVectors:
     """The vectors of one support in an index. They are searched, never read.
 
     Args:
-        support: whose vectors.
+        ids: (M,) which objects the support has.
         index: holds and searches them.
         metric: by which the index compares; see `memlab.index`.
     """
 
-    def __init__(self, *, support: Support, index: Index, metric: str) -> None:
+    def __init__(self, *, ids: Tensor, index: Index, metric: str) -> None:
         self.index = index
-        self.ids = support.ids
-        self.places = Places(support.ids)
-        self.encoded_at = torch.zeros(len(support), dtype=torch.int64, device=support.ids.device)
+        self.ids = ids
+        self.places = Places(ids)
+        self.encoded_at = torch.zeros(len(ids), dtype=torch.int64, device=ids.device)
         """(M,) the step at which each was encoded."""
         self.step = 0
         """Training steps since all were first encoded."""
-        self._rows = support.rows
+        self._rows: Tensor | None = None
         self._metric = metric
         self._next = 0
         self._saved = 0.0

@@ -80,7 +80,7 @@ class TopKMemory(Memory):
     ) -> None:
         super().__init__(similarity=similarity)
         self.k = check_whole_number("k", k)
-        self.chunk_size = check_whole_number("chunk_size", chunk_size)
+        self.chunk_size = self._asked = check_whole_number("chunk_size", chunk_size)
         self._refresh = Refresh(every=refresh_every, share=refresh_share, max_age=max_age)
         if not index.takes_updates:
             raise ValueError(
@@ -155,6 +155,8 @@ class TopKMemory(Memory):
     @torch.no_grad()
     def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:
         """See `Memory.recall`; None too if there are more or fewer keys than index vectors."""
+        if self._vectors is None and "ids" in self._interrupted:
+            self._take_over(self._interrupted["ids"].to(ids.device))
         if self._vectors is None or len(keys) != len(self.index):
             return None
         fresh = ExactIndex()
@@ -178,13 +180,16 @@ class TopKMemory(Memory):
         self.chunk_size = halved(self.chunk_size)
 
     def state(self) -> dict[str, Any]:
-        """The index vectors with their ages, and what the index cannot find again; see `Memory.state`."""
-        return self._interrupted if self._vectors is None else self._vectors.state()
+        """The index vectors with their ages, what the index cannot find again, and the chunk; see `Memory.state`."""
+        chunk = {"asked": self._asked, "chunk_size": self.chunk_size}
+        return self._interrupted if self._vectors is None else {**chunk, **self._vectors.state()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state` when the same support is read; another is encoded anew. See `Memory.restore`."""
         self._interrupted = state
         self._vectors = None
+        if state.get("asked") == self._asked:
+            self.chunk_size = state["chunk_size"]
 
     @torch.no_grad()
     def _bring_up_to_date(self, encoder: nn.Module, support: Support) -> None:
@@ -196,13 +201,19 @@ class TopKMemory(Memory):
 
         if self._vectors is None or not self._vectors.holds(support):
             state = self._interrupted
-            vectors = IndexVectors(support=support, index=self.index, metric=self.similarity.metric)
-            if state and torch.equal(state["ids"].to(support.ids.device), support.ids):
-                vectors.restore(state)
+            if "ids" in state and torch.equal(state["ids"].to(support.ids.device), support.ids):
+                self._take_over(support.ids)
             else:
-                vectors.encode_all(encode)
-            self._vectors, self._interrupted = vectors, {}
+                self._vectors = IndexVectors(ids=support.ids, index=self.index, metric=self.similarity.metric)
+                self._vectors.encode_all(encode)
+        assert self._vectors is not None
         self._vectors.refresh(encode, self._refresh)
+
+    def _take_over(self, ids: Tensor) -> None:
+        """Go on with the vectors of an interruption, of the same objects."""
+        self._vectors = IndexVectors(ids=ids, index=self.index, metric=self.similarity.metric)
+        self._vectors.restore(self._interrupted)
+        self._interrupted = {}
 
 
 @dataclass
