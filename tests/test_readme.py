@@ -167,10 +167,10 @@ def test_pictures_and_pages_named_are_there() -> None:
         assert (REPOSITORY / target).is_file(), target
 
 
-def test_help_lists_every_group_and_five_useful_commands(command: Callable[..., Outcome]) -> None:
+def test_help_lists_every_group_and_six_useful_commands(command: Callable[..., Outcome]) -> None:
     printed = command("--help").out
     for folder in (REPOSITORY / "conf").iterdir():
         if folder.is_dir() and folder.name != "hydra":
             options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             assert f"{folder.name}: {options}" in printed
-    assert len(re.findall(r"^python train\.py", printed, re.M)) == 5
+    assert len(re.findall(r"^python train\.py", printed, re.M)) == 6

@@ -6,6 +6,7 @@ import inspect
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -27,8 +28,11 @@ from memlab.device import machine_name
 from memlab.memory import Memory
 from memlab.memory.reading import check_k
 from memlab.runs.results import versions
+from memlab.runs.resume import without_resume
 from memlab.trained.objects import KEPT
-from memlab.training.checkpoints import check_checkpoint
+from memlab.training.checkpoint_files import DamagedCheckpointError, read_checkpoint
+from memlab.training.checkpoints import newest_checkpoint
+from memlab.training.compatibility import check_fits, check_something_left
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
@@ -48,6 +52,8 @@ class Run:
     trainer: pl.Trainer
     callbacks: dict[str, pl.Callback]
     """Those of the configuration, by name."""
+    start: Path | None
+    """The checkpoint to go on from."""
     baselines: dict[str, Baseline]
     facts: dict[str, Any]
     """What is run, without which a figure means nothing."""
@@ -55,15 +61,7 @@ class Run:
     @property
     def best_checkpoint(self) -> ModelCheckpoint:
         """Of a run with a folder."""
-        return self._checkpoint("best_checkpoint")
-
-    @property
-    def last_checkpoint(self) -> ModelCheckpoint:
-        """Of a run with a folder."""
-        return self._checkpoint("last_checkpoint")
-
-    def _checkpoint(self, name: str) -> ModelCheckpoint:
-        callback = self.callbacks[name]
+        callback = self.callbacks["best_checkpoint"]
         assert isinstance(callback, ModelCheckpoint)
         return callback
 
@@ -128,11 +126,27 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
             "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow"
             f" {cfg.scheduler.monitor} from one validation to the next"
         )
-    if cfg.ckpt_path is not None:
-        check_checkpoint(cfg.ckpt_path, model, trainer)
+    start = _start(cfg, model, trainer)
     try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
     facts = _facts(cfg, datamodule, model, trainer)
-    return Run(datamodule, model, trainer, callbacks, baselines, facts)
+    return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
+
+
+def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Path | None:
+    """The checkpoint to go on from: with ``resume`` the newest in the folder, if there is one."""
+    if cfg.resume and (newest := newest_checkpoint(Path(cfg.callbacks.last_checkpoint.dirpath))):
+        check_fits(read_checkpoint(newest), model, name=str(newest))
+        return newest
+    if cfg.ckpt_path is None:
+        return None
+    path = Path(cfg.ckpt_path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except DamagedCheckpointError as error:
+        raise ValueError(f"ckpt_path={error}") from error
+    check_fits(checkpoint, model, name=f"ckpt_path={path}")
+    check_something_left(checkpoint, trainer, path=path)
+    return path
 
 
 def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
@@ -180,7 +194,7 @@ def _facts(
     return {
         "seed": cfg.seed,
         "data": datamodule.data.name,
-        "overrides": list(hydra.overrides.task),
+        "overrides": without_resume(hydra.overrides.task),
         "choices": choices,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "device": str(trainer.strategy.root_device),

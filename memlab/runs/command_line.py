@@ -18,6 +18,8 @@ from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty
 from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
+from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
+from memlab.signals import Interrupted, heeded
 
 log = logging.getLogger("memlab")
 
@@ -32,11 +34,16 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         conf: the folder of groups.
     """
     sys.path.append(str(Path.cwd()))  # last: where `_target_` finds classes of the user's own
-    with exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])), discarded_if_empty():
-        if HELP.isdisjoint(sys.argv):
-            main()
-        else:
+    with exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])), discarded_if_empty(), heeded():
+        if not HELP.isdisjoint(sys.argv):
             print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
+            return
+        try:
+            sys.argv[1:] = words_to_go_on(sys.argv[1:])
+        except NothingLeftError as finished:
+            print(finished)
+            return
+        main()
 
 
 def do(cfg: DictConfig, *, conf: str) -> float:
@@ -64,7 +71,28 @@ def do(cfg: DictConfig, *, conf: str) -> float:
 def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     with mistakes_in_one_line(ValueError):
         check_names(cfg, conf=conf)
-        check_new_or_empty("hydra.run.dir", folder)
+        if cfg.resume and was_begun(folder):
+            from memlab.runs.results import read_results  # numpy comes with it
+
+            check_same(cfg, folder)
+            if results := read_results(folder):  # a job of a sweep; a run would not have come so far
+                return float(results[cfg.monitor])
+        else:
+            check_new_or_empty("hydra.run.dir", folder)
     from memlab.runs.job import train
 
-    return train(cfg, folder)
+    try:
+        return train(cfg, folder)
+    except Interrupted as interruption:
+        if not was_begun(folder):
+            raise
+        raise Interrupted(interruption.number, f"go on with {_going_on(folder)}") from None
+
+
+def _going_on(folder: Path) -> str:
+    """The command that goes on with a run, or with the sweep that it is a job of."""
+    is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
+    place = Path(HydraConfig.get().sweep.dir) if is_sweep else folder
+    if place.is_absolute() and place.is_relative_to(Path.cwd()):
+        place = place.relative_to(Path.cwd())
+    return f"python train.py {'-m ' if is_sweep else ''}{PARAMETER}={place}"

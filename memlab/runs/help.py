@@ -24,6 +24,7 @@ COMMANDS = {
     "python train.py -m support.size=100,300,1000 optimizer.lr=1e-3,3e-3": (
         "a grid of runs, then a table of them, best first, and heat maps"
     ),
+    "python train.py resume=outputs/RUN": "go on with a run that was interrupted",
     "python train.py ckpt_path=outputs/RUN/checkpoints/last.ckpt trainer.max_epochs=60": "go on from a checkpoint",
     "python train.py --cfg job --resolve": "print the composed configuration and stop",
 }

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
 from memlab.baselines import Baseline
@@ -22,7 +21,9 @@ from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
 from memlab.runs.mistakes import UserError, mistakes_in_one_line
 from memlab.runs.results import results_table, write_confusion, write_flipped, write_predictions, write_results
+from memlab.runs.resume import note
 from memlab.runs.trained_memory import keep_trained
+from memlab.training.checkpoint_files import read_checkpoint
 from memlab.training.module import DivergenceError
 
 log = logging.getLogger("memlab")
@@ -52,9 +53,9 @@ def train(cfg: DictConfig, folder: Path) -> float:
         f" {sizes['test']:,} to test on"
     )
     log.info(f"run folder: {folder}")
-    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+    note(cfg, folder, HydraConfig.get().overrides.task)
     with mistakes_in_one_line(MisconfigurationException), _lack_of_memory_in_one_line(cfg):
-        closing = fit(run, cfg)
+        closing = fit(run)
         results = {**evaluate(run), **closing, **run.facts, **outcome(run)}
         tell(run, folder)
         kept = keep_trained(run, cfg, folder, results)
@@ -82,25 +83,18 @@ def _check_has_all_parts(run: Run) -> None:
         raise ValueError(f"callbacks: lack {min(missing)}; must have it, as callbacks=default")
 
 
-def fit(run: Run, cfg: DictConfig) -> dict[str, float]:
+def fit(run: Run) -> dict[str, float]:
     """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
     start = time.perf_counter()
     with _what_ends_training_in_one_line():
-        try:
-            run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=cfg.ckpt_path, weights_only=True)
-        except SystemExit:  # how Lightning ends after Ctrl-C, without a word
-            last = run.last_checkpoint.best_model_path
-            hint = f"go on with ckpt_path={last}" if last else "before anything was learned"
-            raise KeyboardInterrupt(f"interrupted in epoch {run.trainer.current_epoch + 1}; {hint}") from None
+        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=run.start, weights_only=True)
     if not run.best_checkpoint.best_model_path:
         raise UserError(
             "training ended without a validation, as it had been interrupted after its last step, so that there is no"
             f" best checkpoint to test; go on for another epoch with trainer.max_epochs={run.trainer.current_epoch + 1}"
         )
-    logged = run.trainer.callback_metrics
-    found = {name: float(logged[name]) for name in logged if name.startswith("train/")}
     peak = peak_memory(run.trainer.strategy.root_device)
-    return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **found}
+    return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **run.model.train_figures}
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -127,12 +121,12 @@ def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
 
 def outcome(run: Run) -> dict[str, Any]:
     """How far training went, and what validation said of the best checkpoint."""
-    best = torch.load(run.best_checkpoint.best_model_path, map_location="cpu", weights_only=True)
+    best = read_checkpoint(Path(run.best_checkpoint.best_model_path))
     return {
         "sizes": run.sizes,  # not before: memory.chunk_size=auto is measured in training
         "epochs": run.trainer.current_epoch,
-        "best_epoch": best["epoch"] + 1,
-        **best["memlab"].get("figures", {}),  # a best checkpoint of an earlier version, taken along, has none
+        "best_epoch": best["memlab"]["epoch"] + 1,
+        **best["memlab"]["figures"],
     }
 
 
@@ -162,7 +156,7 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
     from memlab.runs.figures import draw_evidence, draw_learning_curve
 
     figures = folder / "figures"
-    figures.mkdir()
+    figures.mkdir(exist_ok=True)
     heading = f"{results['data']}, {title(results)}"
     sizes, tested, store = results["sizes"], run.model.tested, run.datamodule.store
     draw_learning_curve(

@@ -14,6 +14,8 @@ from hydra.errors import ConfigCompositionException, HydraException, Instantiati
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from memlab.signals import TRY_AGAIN, Interrupted
+
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Hydra's own switch, as the user set it."""
 
@@ -40,9 +42,9 @@ def exit_on_mistakes(*, known: Callable[[], DictConfig] = lambda: DictConfig({})
     except (UserError, HydraException, OmegaConfBaseException, OSError) as error:
         print(f"error: {one_line(error, known)}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt as interruption:
-        print(f"error: {interruption or 'interrupted'}", file=sys.stderr)
-        sys.exit(130)
+    except Interrupted as interruption:
+        print(f"error: {interruption}", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,11 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
     trained = trained_model(run, cfg)
     if unknown := unknown_part(trained):
         return f"no trained memory is kept with {unknown}"
+    target = folder / FOLDER
+    if target.exists():  # of an attempt that was interrupted
+        shutil.rmtree(target)
     create(
-        folder / FOLDER,
+        target,
         model=trained,
         keys=run.model.tested_keys,
         store=store,

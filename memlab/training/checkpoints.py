@@ -1,71 +1,194 @@
-"""Checkpoints: which are kept, and whether one can be gone on from, told before anything is trained or written."""
+"""Callbacks that keep checkpoints: when, and what in them lets a run go on as if it had not been interrupted.
+
+Lightning restores the state of its loops, but not at any moment exactly. Checkpoints are therefore taken where a batch
+is about to begin, when all that belongs to the batch before is over: its validation, the end of its epoch, what is
+logged of them and the learning rate that follows from them. A run that has ended has no such moment, and takes its last
+one where Lightning expects it, after the validation within an epoch, or at the end of the epoch.
+"""
 
 from __future__ import annotations
 
-import math
+import logging
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import ModelCheckpoint, Timer
-from torch import Tensor
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, Timer
 
-from memlab.checks import check_choice
-from memlab.files import DAMAGES
-from memlab.training.module import CHECKPOINT_FORMAT, DivergenceError, MemoryClassifier
+from memlab import signals
+from memlab.checks import check_number
+from memlab.training.checkpoint_files import (
+    BEFORE,
+    DamagedCheckpointError,
+    digest_of,
+    put_aside,
+    read_checkpoint,
+    take_place,
+)
+from memlab.training.metrics_file import MetricsFile
+from memlab.training.module import MemoryClassifier
 
+log = logging.getLogger(__name__)
 
-class CheckpointAfterValidation(ModelCheckpoint):
-    """Saves after every validation: within an epoch at once, and at its end when the epoch is closed.
-
-    Lightning does the one or the other in all of a run. Only so does a run that goes on find an epoch that is over
-    closed, and one that is not open at its next step.
-
-    Args:
-        words: as Lightning's.
-    """
-
-    def __init__(self, **words: Any) -> None:
-        super().__init__(enable_version_counter=False, save_on_train_epoch_end=False, **words)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, or leave it to the end of the epoch."""
-        self._save_on_train_epoch_end = trainer.fit_loop.batch_idx + 1 == trainer.num_training_batches
-        super().on_validation_end(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save what was left."""
-        super().on_train_epoch_end(trainer, pl_module)
-        self._save_on_train_epoch_end = False
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
-class LastCheckpoint(CheckpointAfterValidation):
-    """Keeps ``last.ckpt``, the state after the last validation or at an interruption.
+class LastCheckpoint(Checkpoint):
+    """Keeps ``last.ckpt``, the state after the last validation, at most some minutes ago, or at an interruption.
 
-    A callback of its own, because Lightning's ``save_last`` leaves the file as it is when the epoch was not the best.
+    A signal that ends the run (`memlab.signals`) is waited for until the training step is over; in a validation it is
+    heeded at once, and the run begins with that validation when it goes on.
 
     Args:
         dirpath: folder of the checkpoints.
+        every_minutes: how long a run may be without one.
+
+    Raises:
+        ValueError: if that is not above 0.
     """
 
-    def __init__(self, *, dirpath: str) -> None:
-        super().__init__(dirpath=dirpath, filename="last", save_on_exception=True)
+    def __init__(self, *, dirpath: str, every_minutes: float) -> None:
+        check_number("every_minutes", every_minutes, above=0)
+        self.path = Path(dirpath) / LAST
+        self._seconds = 60 * every_minutes
+        self._saved_at = 0.0
+        self._validated = False
+        self._validating = False
+        self._ended_within_epoch = False
+        """Whether a run gone on with had ended so, its validation included."""
+        self._last_validation = False
+        """Whether the validation at the end of the run is all that was left."""
+        self._max_steps = -1
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """From now on a step is brought to its end, whatever Lightning does with signals."""
+        signals.heed()
+        signals.put_off(True)
+        self._saved_at = time.monotonic()
+        trainer.should_stop = self._ended_within_epoch
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total
+        batches.ready = batches.completed  # the batch that was about to begin is not counted twice
+        if self._last_validation:
+            loop = trainer.fit_loop.epoch_loop
+            self._max_steps, loop.max_steps = loop.max_steps, -1  # or Lightning would end at once
+            trainer.check_val_every_n_epoch = trainer.val_check_batch = 1
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save what is due, and end the run if a signal has come.
+
+        Raises:
+            Interrupted: if one has.
+        """
+        trainer.fit_loop._restarting = False  # Lightning waits for the end of the epoch, whose learning rate it forgets
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # gradients that were added up so far are in no checkpoint
+        noted = signals.noted()
+        if self._validated or noted or time.monotonic() - self._saved_at > self._seconds:
+            self._save(trainer)
+        if noted:
+            raise signals.Interrupted(noted)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A signal need not wait for the end of a validation."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._validating = True
+            signals.put_off(False)
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What follows is to be brought to its end."""
+        if self._validating:
+            signals.put_off(True)
+            self._validating = False
+            self._validated = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of a run that is within an epoch."""
+        trainer.fit_loop._restarting = False
+        if self._last_validation:
+            self._last_validation = False
+            trainer.fit_loop.epoch_loop.max_steps = self._max_steps
+            trainer.should_stop = True
+        if self._validated and ends_within_epoch(trainer):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the end of a run that is at the end of an epoch."""
+        if self._validated and ends(trainer):
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """What is not training need not be brought to its end.
+
+        Raises:
+            Interrupted: if a signal has come in the last step.
+        """
+        signals.put_off(False)
+        if self._ended_within_epoch:
+            assert isinstance(pl_module, MemoryClassifier)
+            _close_epoch(trainer, pl_module)
+        if noted := signals.noted():
+            raise signals.Interrupted(noted)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the signals over from Lightning."""
+        signals.heed()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Keep the state at an interruption; what has diverged must not replace the last good state."""
-        if not isinstance(exception, DivergenceError):
-            super().on_exception(trainer, pl_module, exception)
+        """Save the state in which a validation was interrupted; after other exceptions none is to be relied on."""
+        signals.put_off(False)
+        if self._validating and isinstance(exception, signals.Interrupted):
+            signals.put_off(True)
+            self._save(trainer)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing over: the file of the run gone on from stays where it is."""
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning does not keep, and where it would not go on exactly, say where it is."""
+        best = self.path.with_name(BEST)
+        checkpoint["resume"] = {
+            "lines": {number: logger.state() for number, logger in _metrics_files(trainer)},
+            "best": digest_of(best) if best.is_file() else None,
+            "ended": trainer.should_stop,
+            "within_epoch": ends_within_epoch(trainer),
+            "validating": self._validating,
+            "limits": _limits(trainer),
+        }
+        loop = checkpoint["loops"]["fit_loop"]
+        batches = loop["epoch_loop.batch_progress"]["current"]
+        if self._validating:
+            _begin_with_validation(loop)
+        elif batches["ready"] > batches["started"] and not trainer.fit_loop._should_accumulate():
+            # Where a batch is about to begin. Lightning takes it that the step before was not counted yet.
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with the lines of ``metrics.csv``; a training that had ended goes on only if it is to be longer."""
+        if trainer.state.fn != "fit":  # the best is to be tested
+            return
+        resume = checkpoint["resume"]
+        for number, logger in _metrics_files(trainer):
+            logger.restore(resume["lines"].get(number, 0))
+        if resume["ended"] and resume["limits"] == _limits(trainer):
+            self._last_validation = resume["validating"]
+            self._ended_within_epoch = resume["within_epoch"] and not resume["validating"]
+            trainer.should_stop = not (resume["within_epoch"] or resume["validating"])
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._validated = False
+        self._saved_at = time.monotonic()
 
 
-class BestCheckpoint(CheckpointAfterValidation):
+class BestCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt``; a run that goes on from a checkpoint takes the best so far along.
 
-    Lightning's callback forgets it when the folder is another one.
+    Lightning's callback saves at once, and forgets the best when the folder is another one.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -74,139 +197,113 @@ class BestCheckpoint(CheckpointAfterValidation):
     """
 
     def __init__(self, *, dirpath: str, monitor: str, mode: str) -> None:
-        super().__init__(dirpath=dirpath, filename="best", monitor=monitor, mode=mode)
+        super().__init__(
+            dirpath=dirpath, filename="best", monitor=monitor, mode=mode, enable_version_counter=False, save_top_k=1
+        )
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that there is something to be judged; judge the end of a run that is within an epoch."""
+        self._validated = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if ends_within_epoch(trainer):
+            self._judge(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save what was validated last, if it is the best."""
+        self._judge(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Judge the end of a run that is at the end of an epoch."""
+        if ends(trainer):
+            self._judge(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save nothing."""
+
+    def _judge(self, trainer: pl.Trainer) -> None:
+        if self._validated:
+            self._validated = False
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the run gone on from, if it still exists."""
         assert self.dirpath is not None
-        before, best = Path(state_dict["best_model_path"]), Path(self.dirpath) / "best.ckpt"
-        if before.absolute() == best.absolute():
-            super().load_state_dict(state_dict)
-        elif before.is_file():
-            self._take_along(before, best, state_dict)
-
-    def _take_along(self, before: Path, best: Path, state_dict: dict[str, Any]) -> None:
-        best.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(before, best)
-        here = {
-            "dirpath": self.dirpath,
-            "best_model_path": str(best),
-            "kth_best_model_path": str(best),
-            "best_k_models": {str(best): state_dict["best_model_score"]},
-            "last_model_path": "",
-        }
-        super().load_state_dict({**state_dict, **here})
-
-
-class BestWeights(pl.Callback):
-    """Keeps the weights of the best validation in memory, and gives them back to the model when training is over.
-
-    Without a validation those of the last step stay. For runs that write nothing.
-
-    Args:
-        monitor: logged figure that tells which is best.
-        mode: ``min`` or ``max``, the end of it that is best.
-    """
-
-    def __init__(self, *, monitor: str, mode: str) -> None:
-        self._monitor = monitor
-        self._sign = 1 if check_choice("mode", mode, ["min", "max"]) == "min" else -1
-        self._best = math.inf
-        self._weights: dict[str, Tensor] = {}
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if they are the best so far."""
-        if trainer.sanity_checking:
+        if not state_dict["best_model_path"]:
             return
-        figure = self._sign * float(trainer.callback_metrics[self._monitor])
-        if figure < self._best:
-            self._best = figure
-            self._weights = {name: each.detach().clone() for name, each in pl_module.state_dict().items()}
+        before, best = Path(state_dict["best_model_path"]), Path(self.dirpath) / BEST
+        if before.is_file() and before.absolute() != best.absolute():
+            best.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(before, best)
+        if best.is_file():
+            here = {
+                "dirpath": self.dirpath,
+                "best_model_path": str(best),
+                "kth_best_model_path": str(best),
+                "best_k_models": {str(best): state_dict["best_model_score"]},
+                "last_model_path": "",
+            }
+            super().load_state_dict({**state_dict, **here})
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give them back."""
-        if self._weights:
-            pl_module.load_state_dict(self._weights)
 
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of a run's folder that is furthest on and whole, as is the best one that it tells of.
 
-def check_checkpoint(ckpt_path: str, model: MemoryClassifier, trainer: pl.Trainer) -> None:
-    """See that a checkpoint is whole, fits the model and leaves something to train.
+    That one is ``best.ckpt`` afterwards. Files that are damaged are named in the log.
 
     Args:
-        ckpt_path: the file.
-        model: what it is to be loaded into.
-        trainer: has the epochs, steps and time that the run is to reach, those of the checkpoint included.
-
-    Raises:
-        ValueError: if the file is missing, damaged, not a checkpoint of this version of memlab, of another encoder,
-            similarity or set of classes, or of a run that is already as long as asked.
+        folder: of the checkpoints.
     """
-    checkpoint = _read(ckpt_path)
-    classes = checkpoint["memlab"]["class_names"]
-    if classes != list(model.class_names):
-        raise ValueError(
-            f"ckpt_path={ckpt_path}: was trained on the classes {_listed(classes)}, and the data has"
-            f" {_listed(model.class_names)}; must be the same, choose the data it was trained on"
-        )
-    for part, module in [("encoder", model.encoder), ("similarity", model.memory.similarity)]:
-        theirs, name = checkpoint["memlab"][part], type(module).__name__
-        if theirs != name:
-            raise ValueError(
-                f"ckpt_path={ckpt_path}: holds the {part} {theirs}, and the model has {name}; must be the same, choose"
-                f" the {part} it was trained with"
-            )
-    _check_shapes(ckpt_path, checkpoint, model)
-    _check_something_left(ckpt_path, checkpoint, trainer)
+    found = {}
+    for path in (folder / f"{before}{name}" for name in (LAST, BEST) for before in ("", BEFORE)):
+        if path.is_file():
+            try:
+                found[path] = read_checkpoint(path)
+            except DamagedCheckpointError as error:
+                log.warning(f"{error}; it is not used, and is {put_aside(path).name} now")
+    digests = {path: digest_of(path) for path in found}
+    places = {digest: path for path, digest in digests.items() if path.name.endswith(BEST)}
+    for path in sorted(found, key=lambda path: -found[path]["global_step"]):
+        best = path if path.name.endswith(BEST) else places.get(found[path]["resume"]["best"])
+        if best is not None or found[path]["resume"]["best"] is None:
+            if best is not None and best.name != BEST:
+                take_place(best, folder / BEST)
+            return path if path.is_file() else folder / BEST
+    return None
 
 
-def _check_shapes(ckpt_path: str, checkpoint: dict[str, Any], model: MemoryClassifier) -> None:
-    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
-    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    if different := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):
-        name = different[0]
-        raise ValueError(
-            f"ckpt_path={ckpt_path}: has {name} of shape {theirs.get(name)}, and the model {ours.get(name)};"
-            " must be the same, choose the sizes it was trained with"
-        )
+def ends(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that is over is the last one."""
+    return trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
 
 
-def _check_something_left(ckpt_path: str, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+def ends_within_epoch(trainer: pl.Trainer) -> bool:
+    """Whether training has come to its end before that of an epoch."""
+    return trainer.should_stop and trainer.fit_loop.batch_idx + 1 < trainer.num_training_batches
+
+
+def _begin_with_validation(loop: dict[str, Any]) -> None:
+    """Say that the validation under way is to be run again, from its first batch."""
+    progress = loop["epoch_loop.val_loop.batch_progress"]
+    progress["total"].update(ready=1, started=1, processed=0, completed=0)
+    progress["current"].update(ready=0, started=0, processed=0, completed=0)
+    progress["is_last_batch"] = False
+
+
+def _close_epoch(trainer: pl.Trainer, pl_module: MemoryClassifier) -> None:
+    """End the epoch within which training had ended: Lightning does not go back into it if it has nothing to train."""
+    pl_module.close_epoch()
+    trainer.fit_loop.epoch_loop._batches_that_stepped += 1
+    trainer.fit_loop.epoch_progress.increment_processed()
+    trainer.fit_loop.epoch_progress.increment_completed()
+
+
+def _limits(trainer: pl.Trainer) -> list[Any]:
+    """How long the run is to be."""
     (timer,) = (callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
-    seconds = int(checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"])
-    remaining = timer.time_remaining()
-    for name, limit, done in [
-        ("epochs", trainer.max_epochs, epochs),
-        ("steps", trainer.max_steps, checkpoint["global_step"]),
-        ("time", -1 if remaining is None else int(remaining), seconds),
-    ]:
-        if limit != -1 and done >= limit:  # -1 is Lightning's word for no limit
-            unit = "seconds" if name == "time" else name
-            raise ValueError(
-                f"trainer.max_{name}={limit}: must be above {done}, the {unit} that {ckpt_path} has behind it already"
-            )
+    return [trainer.max_epochs, trainer.max_steps, timer._duration]
 
 
-def _read(ckpt_path: str) -> dict[str, Any]:
-    if not Path(ckpt_path).is_file():
-        raise ValueError(f"ckpt_path={ckpt_path}: no such file; must be a checkpoint that train.py wrote")
-    try:
-        checkpoint = torch.load(ckpt_path, map_location="cpu", weights_only=True)
-    except DAMAGES as error:
-        raise ValueError(
-            f"ckpt_path={ckpt_path}: truncated, damaged or not a checkpoint ({type(error).__name__}); must be one that"
-            " train.py wrote"
-        ) from error
-    if not isinstance(checkpoint, dict) or "memlab" not in checkpoint:
-        raise ValueError(f"ckpt_path={ckpt_path}: not a checkpoint of memlab; must be one that train.py wrote")
-    if checkpoint["memlab"].get("format") != CHECKPOINT_FORMAT:
-        raise ValueError(
-            f"ckpt_path={ckpt_path}: written by another version of memlab; must be of this one, go on with the version"
-            " that wrote it or train anew"
-        )
-    return checkpoint
-
-
-def _listed(names: Any) -> str:
-    shown = ", ".join(list(names)[:5])
-    return shown if len(names) <= 5 else f"{shown}, ... ({len(names)})"
+def _metrics_files(trainer: pl.Trainer) -> list[tuple[int, MetricsFile]]:
+    return [(number, each) for number, each in enumerate(trainer.loggers) if isinstance(each, MetricsFile)]

@@ -17,6 +17,7 @@ from memlab.data.datasets import LabelledData, stratified_split
 from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
 from memlab.data.objects import to_device
 from memlab.data.support import Support, SupportSampler
+from memlab.signals import leave_to_parent
 from memlab.training.trial import try_augmentation
 
 USUAL_VALIDATION, WORTH_VALIDATING = 0.1, 100
@@ -127,7 +128,12 @@ class EpisodeDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[EpisodeRows]:
         """Episodes of the epoch."""
         return DataLoader(
-            self._episodes, sampler=self._order, batch_size=None, num_workers=self._num_workers, collate_fn=_as_it_is
+            self._episodes,
+            sampler=self._order,
+            batch_size=None,
+            num_workers=self._num_workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=leave_to_parent,
         )
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:

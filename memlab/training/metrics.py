@@ -39,6 +39,17 @@ class StepFigures:
             part.clear()
         return found
 
+    def state(self) -> dict[str, Any]:
+        """Tensors and numbers to go on from within an epoch."""
+        return {"totals": dict(self._totals), "weights": dict(self._weights), "maxima": dict(self._maxima)}
+
+    def restore(self, state: dict[str, Any], device: torch.device) -> None:
+        """Go on from a `state`."""
+        self._weights = dict(state["weights"])
+        self._totals, self._maxima = (
+            {name: value.to(device) for name, value in state[part].items()} for part in ("totals", "maxima")
+        )
+
 
 class ClassCounts(Metric):
     """Objects and answers of every class, from which figures by class are computed.

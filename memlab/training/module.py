@@ -22,11 +22,9 @@ from memlab.memory.out_of_memory import Step, until_it_fits
 from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
 from memlab.memory.stored_keys import StoredKeys
+from memlab.training.checkpoint_files import CHECKPOINT_FORMAT
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.metrics import EvaluationMetrics, StepFigures
-
-CHECKPOINT_FORMAT = 1
-"""Goes up by one when what a checkpoint holds becomes another."""
 
 
 class DivergenceError(ArithmeticError):
@@ -62,6 +60,10 @@ class MemoryClassifier(pl.LightningModule):
     """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
     tested_keys: StoredKeys
     """What was read in the last test."""
+    train_figures: dict[str, float]
+    """Of the last epoch."""
+    validated_epoch: int
+    """The epoch of the last validation, counted from 0."""
 
     def __init__(
         self,
@@ -99,6 +101,9 @@ class MemoryClassifier(pl.LightningModule):
         except (ValueError, TypeError) as error:
             raise ValueError(f"optimizer: {error}") from error
         self._steps = StepFigures()
+        self._resumed: dict[str, Any] = {}
+        self.train_figures = {}
+        self.validated_epoch = 0
         self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
         self.test_metrics = EvaluationMetrics(len(class_names), "test")
 
@@ -140,18 +145,33 @@ class MemoryClassifier(pl.LightningModule):
         Raises:
             DivergenceError: if the mean loss of the epoch is NaN or infinite.
         """
-        figures = self._steps.close()  # none if a checkpoint had all steps of the epoch
-        self.log_dict({f"train/{name}": value for name, value in figures.items()})
-        loss = float(figures.get("loss", 0))
+        self.close_epoch()
+        self.log_dict(self.train_figures, logger=False)
+        loss = self.train_figures.get("train/loss", 0.0)
         if not math.isfinite(loss):
             raise DivergenceError(
                 f"train/loss={loss} in epoch {self.current_epoch + 1}: must stay finite; lower the learning rate"
                 " (lr) or clip gradients (gradient_clip_val)"
             )
 
+    def close_epoch(self) -> None:
+        """Give the figures of the steps to the loggers.
+
+        At once, not when all hooks are through: the checkpoint of the end of an epoch is to have them behind it.
+        """
+        self.train_figures = {f"train/{name}": float(value) for name, value in self._steps.close().items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics({**self.train_figures, "epoch": self.current_epoch}, step=self.trainer.global_step - 1)
+
     def on_train_start(self) -> None:
         """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
         self.on_train_epoch_start()  # which within an epoch Lightning does not call
+        if self._resumed:
+            self._steps.restore(self._resumed["steps"], self.device)
+            self.trainer.callback_metrics.update(
+                {name: torch.tensor(value) for name, value in self._resumed["figures"].items()}
+            )
+            self._resumed = {}
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler
             if isinstance(scheduler, LambdaLR):
@@ -173,8 +193,11 @@ class MemoryClassifier(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log what was measured, and let the encoded memory go: the encoder is about to change."""
         self._reading.close()
+        self.validated_epoch = self.current_epoch
 
-    on_predict_epoch_end = on_validation_epoch_end
+    def on_predict_epoch_end(self) -> None:
+        """Let the encoded memory go."""
+        self._reading.close()
 
     def on_test_epoch_end(self) -> None:
         """Put together what was answered, and let the encoded memory go."""
@@ -268,12 +291,17 @@ class MemoryClassifier(pl.LightningModule):
             "class_names": list(self.class_names),
             "encoder": type(self.encoder).__name__,
             "similarity": type(self.memory.similarity).__name__,
+            "epoch": self.validated_epoch,
             "figures": {name: float(logged[name]) for name in logged if name.startswith("validation/")},
+            "train_figures": self.train_figures,
+            "steps": self._steps.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have the memory go on with what was stored."""
-        self.memory.restore(checkpoint.get("memory", {}))
+        """Have the memory and the figures go on with what was stored."""
+        self.memory.restore(checkpoint["memory"])
+        self._resumed = checkpoint["memlab"]
+        self.validated_epoch, self.train_figures = self._resumed["epoch"], self._resumed["train_figures"]
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Timer
 
 from memlab.checks import check_choice, check_number, check_switch, check_whole_number
 from memlab.device import KeptMemory, give_back_freed_memory, raise_malloc_thresholds
+from memlab.training.checkpoint_files import CheckpointFiles
 
 log = logging.getLogger(__name__)
 
@@ -133,6 +134,7 @@ def make_trainer(
         log_every_n_steps=log_every_n_steps,
         num_sanity_val_steps=num_sanity_val_steps,
         callbacks=[*callbacks, *own],
+        plugins=[CheckpointFiles(), *others.pop("plugins", [])],
         **others,
     )
 

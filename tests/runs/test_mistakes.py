@@ -261,6 +261,7 @@ class TestCheckpoint:
         content = torch.load(checkpoint, weights_only=True)
         content["memlab"] = {} if number is None else {"format": number}
         torch.save(content, checkpoint)
+        checkpoint.with_name("last.ckpt.sha256").unlink()
         self.refused(command, checkpoint, "written by another version of memlab; must be of this one")
 
     def test_of_another_size(self, checkpoint: Path, command: Callable[..., Outcome]) -> None:
@@ -285,6 +286,7 @@ class TestCheckpoint:
         content = torch.load(checkpoint, weights_only=True)
         content["callbacks"]["Timer"]["time_elapsed"]["train"] = 60.5
         torch.save(content, checkpoint)
+        checkpoint.with_name("last.ckpt.sha256").unlink()
         outcome = command(f"ckpt_path={checkpoint}", "trainer.max_time=00:00:01:00")
         assert_one_line(
             outcome, "trainer.max_time=60: must be above 60, the seconds that .*last.ckpt has behind it already"

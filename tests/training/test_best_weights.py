@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from memlab.training.checkpoints import BestWeights
+from memlab.training.best_weights import BestWeights
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", 1.0), ("max", 4.0)])

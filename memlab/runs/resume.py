@@ -1,0 +1,162 @@
+"""Going on with a run or a sweep in its folder: ``resume=FOLDER``. Nothing heavy is imported before it is needed.
+
+A run's folder has what was typed and what was composed of it. The same is composed again, with what is typed now behind
+it, and must be what it was, but for parameters that do not change what is computed.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from memlab.files import write_whole
+from memlab.runs.mistakes import UserError
+
+PARAMETER = "resume"
+CONFIG, OVERRIDES, SWEEP = "config.yaml", "overrides.yaml", "multirun.yaml"
+MULTIRUN = {"-m", "--multirun"}
+MAY_CHANGE = (
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.raise_malloc_thresholds",
+    "datamodule.location",
+    "datamodule.num_workers",
+    "callbacks.last_checkpoint.every_minutes",
+    "logger.*",
+    "baselines.*",
+    "evidence.*",
+    "figures",
+    "keep_objects",
+)
+"""Parameters that may be others when a run goes on."""
+WHERE = (PARAMETER, "callbacks.*.dirpath")
+"""Parameters that tell of the folder, which may have been moved."""
+
+
+class NothingLeftError(Exception):
+    """There is nothing to go on with."""
+
+
+def words_to_go_on(words: Sequence[str]) -> list[str]:
+    """The words of a command, and before them, if it is to go on with something, those that this was started with.
+
+    Raises:
+        UserError: if there is no run or sweep in the folder.
+        NothingLeftError: if the run has come to its end.
+    """
+    given = [word.removeprefix(f"{PARAMETER}=") for word in words if word.startswith(f"{PARAMETER}=")]
+    if not given or not given[-1]:
+        return list(words)
+    from memlab.runs.results import FILE as RESULTS  # numpy comes with it
+
+    folder, rest = Path(given[-1]), [word for word in words if not word.startswith(f"{PARAMETER}=")]
+    is_sweep = not MULTIRUN.isdisjoint(words)
+    if is_sweep and (folder / SWEEP).is_file():
+        before = _sweep_overrides(folder)
+    elif not is_sweep and (folder / RESULTS).is_file():
+        raise NothingLeftError(f"{folder} has come to its end: {folder / RESULTS}; there is nothing to go on with")
+    elif not is_sweep and (folder / OVERRIDES).is_file():
+        before = _read(folder / OVERRIDES)
+    else:
+        raise UserError(f"{PARAMETER}={folder}: {_what_is_wrong_with(folder, is_sweep=is_sweep)}")
+    typed = {word.split("=")[0] for word in rest}
+    kept = [word for word in before if word.split("=")[0] not in typed]
+    place = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
+    flags = [word for word in rest if word.startswith("-")]  # which must not stand between parameters
+    changed = [word for word in rest if not word.startswith("-")]
+    return [*flags, *kept, *changed, f"{PARAMETER}={folder}", f"{place}={folder}"]
+
+
+def note(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
+    """Leave in the folder of a run what `words_to_go_on` and `check_same` are to find."""
+    write_whole(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(without_resume(overrides))))
+    write_whole(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def was_begun(folder: Path) -> bool:
+    """Whether a run has been started in a folder."""
+    return (folder / CONFIG).is_file()
+
+
+def check_same(cfg: DictConfig, folder: Path) -> None:
+    """See that what was composed is what the run in the folder was started with.
+
+    Raises:
+        ValueError: for a parameter that is another now, and may not be.
+    """
+    before = dict(_leaves(_read_config(folder / CONFIG)))
+    now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name) and not _matches(name, (*MAY_CHANGE, *WHERE)):
+            raise ValueError(
+                f"{name}={now.get(name)}: was {before.get(name)} in {folder}, and must stay so when the run goes on;"
+                f" only these may be others: {', '.join(MAY_CHANGE)}"
+            )
+
+
+def without_resume(overrides: Sequence[str]) -> list[str]:
+    """What was typed, but for that it was to go on."""
+    return [word for word in overrides if not word.startswith(f"{PARAMETER}=")]
+
+
+def _what_is_wrong_with(folder: Path, *, is_sweep: bool) -> str:
+    if not folder.is_dir():
+        return "there is no such folder; must be that of a run, or with -m of a sweep"
+    if is_sweep and (folder / OVERRIDES).is_file():
+        return "is the folder of a run; go on with it without -m"
+    if not is_sweep and (folder / SWEEP).is_file():
+        return "is the folder of a sweep; go on with it by python train.py -m resume=..."
+    return "holds no run to go on with; must be the folder of a run, or with -m of a sweep"
+
+
+def _sweep_overrides(folder: Path) -> list[str]:
+    config = _read_config(folder / SWEEP)
+    try:
+        return without_resume([str(word) for word in config["hydra"]["overrides"]["task"]])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / SWEEP}: is not what Hydra wrote; the sweep cannot be gone on with") from error
+
+
+def _read_config(file: Path) -> Mapping[str, Any]:
+    found = OmegaConf.to_container(_loaded(file), resolve=False)
+    if not isinstance(found, dict):
+        raise UserError(f"{file}: is no configuration; the run cannot be gone on with")
+    return {str(name): value for name, value in found.items()}
+
+
+def _read(file: Path) -> list[str]:
+    found = OmegaConf.to_container(_loaded(file), resolve=False)
+    if not isinstance(found, list):
+        raise UserError(f"{file}: is not what was typed; the run cannot be gone on with")
+    return [str(word) for word in found]
+
+
+def _loaded(file: Path) -> Any:
+    try:
+        return OmegaConf.load(file)
+    except (OSError, YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"{file}: cannot be read ({type(error).__name__}); the run cannot be gone on with") from error
+
+
+def _leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value with its dotted name; of lists the whole."""
+    if isinstance(tree, Mapping) and tree:
+        for name, value in tree.items():
+            yield from _leaves(value, f"{prefix}{name}.")
+    else:
+        yield prefix[:-1], tree
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,245 @@
+"""A run that is killed anywhere and gone on with ends as one that never was: to the bit, in real processes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from memlab.signals import TRY_AGAIN
+from tests.conftest import SMOKE, Outcome
+from tests.processes import Kill, start, status_of
+from tests.runs.test_mistakes import assert_one_line
+
+QUIET = ("trainer.enable_progress_bar=false", "figures=false", "baselines=[]", "hydra.run.dir=run")
+RUNS = {
+    "full": ("trainer.max_epochs=3",),
+    "chunked with dropout": (
+        "trainer.max_epochs=3",
+        "memory=chunked",
+        "memory.chunk_size=150",
+        "encoder=mlp",
+        "encoder.dropout=0.3",
+    ),
+    "topk": ("trainer.max_epochs=2", "memory=topk"),
+    "topk with ages": (
+        "trainer.max_epochs=2",
+        "memory=topk",
+        "memory.refresh_every=null",
+        "memory.max_age=7",
+        "augmentation=none",
+        "memory/index=ivf",
+    ),
+    "balanced, two workers": ("trainer.max_epochs=3", "support=balanced", "datamodule.num_workers=2"),
+    "accumulation in bf16": (
+        "trainer.max_epochs=3",
+        "trainer.accumulate_grad_batches=4",
+        "trainer.precision=bf16-mixed",
+    ),
+    "validations within epochs, plateau": (
+        "trainer.max_steps=50",
+        "trainer.val_check_interval=8",
+        "scheduler=plateau",
+        "callbacks=early_stopping",
+    ),
+    "prototypes": ("trainer.max_epochs=3", "memory=prototypes", "optimizer=sgd"),
+}
+VARIES = {"fit_seconds", "wall_time_seconds", "peak_memory_bytes", "overrides", "baselines", "train/refresh_share"}
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything that a run leaves, times apart."""
+    run = folder / "run"
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    results = json.loads((run / "results.json").read_text())
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        **{f"weights {name}": value for name, value in last["state_dict"].items()},
+        "optimizer": last["optimizer_states"],
+        "schedules": last["lr_schedulers"],
+        "memory": last["memory"],
+        "results": {name: value for name, value in results.items() if name not in VARIES},
+        "metrics": [{name: row[name] for name in row if name not in VARIES} for row in rows],
+        **{name: (run / name).read_bytes() for name in ("predictions.csv", "confusion.csv")},
+        "trained memory": json.loads((run / "memory" / "memory.json").read_text())["segments"],
+    }
+
+
+def equal(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(first[name], second[name]) for name in first)
+    if isinstance(first, list):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return bool(first == second)
+
+
+def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    return [name for name in first if not equal(first[name], second.get(name))]
+
+
+Undisturbed = Callable[[str], tuple[dict[str, Any], float]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """What a run comes to that nobody interrupts, and how long it takes; computed once each."""
+    known: dict[str, tuple[dict[str, Any], float]] = {}
+
+    def come_to(name: str) -> tuple[dict[str, Any], float]:
+        if name not in known:
+            folder = tmp_path_factory.mktemp("undisturbed")
+            began = time.monotonic()
+            assert status_of(start(*QUIET, *RUNS[name], folder=folder)) == 0, (folder / "said.txt").read_text()
+            known[name] = outcome(folder), time.monotonic() - began
+        return known[name]
+
+    return come_to
+
+
+MOMENTS = [
+    ("full", "on_train_batch_start", 1, signal.SIGKILL),
+    ("full", "on_train_batch_start", 22, signal.SIGTERM),
+    ("chunked with dropout", "on_before_optimizer_step", 30, signal.SIGINT),
+    ("chunked with dropout", "on_validation_batch_end", 6, signal.SIGTERM),
+    ("accumulation in bf16", "on_train_batch_end", 24, signal.SIGTERM),
+    ("topk with ages", "on_train_batch_end", 9, signal.SIGUSR1),
+    ("topk with ages", "on_validation_start", 2, signal.SIGTERM),
+    ("balanced, two workers", "on_train_batch_end", 21, signal.SIGTERM),
+    ("validations within epochs, plateau", "on_validation_end", 2, signal.SIGKILL),
+    ("validations within epochs, plateau", "on_test_batch_end", 1, signal.SIGTERM),
+]
+
+
+@pytest.mark.parametrize(("name", "hook", "call", "number"), MOMENTS)
+def test_run_killed_at_some_moment_ends_as_if_it_had_not_been(
+    tmp_path: Path, undisturbed: Undisturbed, name: str, hook: str, call: int, number: signal.Signals
+) -> None:
+    expected, _ = undisturbed(name)
+    status = status_of(start(*QUIET, *RUNS[name], folder=tmp_path, kill=Kill(hook, call, number)))
+    assert status == (-number if number == signal.SIGKILL else TRY_AGAIN)
+    assert status_of(start("resume=run", folder=tmp_path)) == 0, (tmp_path / "said.txt").read_text()
+    assert differences(expected, outcome(tmp_path)) == []
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("trial", range(200))
+def test_run_killed_at_random_ends_as_if_it_had_not_been(tmp_path: Path, undisturbed: Undisturbed, trial: int) -> None:
+    chance = random.Random(trial)
+    name = chance.choice(sorted(RUNS))
+    expected, seconds = undisturbed(name)
+    words: tuple[str, ...] = (*QUIET, *RUNS[name])
+    sent = []
+    for _ in range(chance.randint(1, 3)):
+        process = start(*words, folder=tmp_path)
+        number = chance.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGKILL])
+        process.join(chance.uniform(0.1, 1.0) * seconds)
+        if process.is_alive():
+            os.kill(process.pid or 0, number)
+        sent.append((number.name, status := status_of(process)))
+        assert status in (0, TRY_AGAIN, -number), (tmp_path / "said.txt").read_text()
+        if (tmp_path / "run" / "config.yaml").is_file():
+            words = ("resume=run",)
+    assert status_of(start(*words, folder=tmp_path)) == 0, (sent, (tmp_path / "said.txt").read_text())
+    assert differences(expected, outcome(tmp_path)) == [], (name, sent)
+
+
+class TestFolder:
+    def test_of_a_run_that_has_ended_says_so(self, command: Callable[..., Outcome]) -> None:
+        command(*SMOKE, "hydra.run.dir=run")
+        before = (Path("run") / "results.json").read_bytes()
+        outcome = command("resume=run")
+        assert (outcome.status, outcome.out) == (
+            0,
+            "run has come to its end: run/results.json; there is nothing to go on with\n",
+        )
+        assert (Path("run") / "results.json").read_bytes() == before
+
+    def test_of_a_run_that_is_to_be_another_is_refused_by_name(self, command: Callable[..., Outcome]) -> None:
+        command(*SMOKE, "hydra.run.dir=run")
+        (Path("run") / "results.json").unlink()
+        outcome = command("resume=run", "optimizer.lr=0.1")
+        assert_one_line(outcome, r"optimizer.lr=0.1: was 0.002 in \S*run, and must stay so when the run goes on; ")
+
+    def test_of_a_run_that_is_to_be_longer(self, command: Callable[..., Outcome]) -> None:
+        words = [word for word in SMOKE if word != "trainer=smoke"]
+        command(*words, "trainer.max_epochs=2", "scheduler=constant", "hydra.run.dir=straight")
+        command(*words, "trainer.max_epochs=1", "scheduler=constant", "hydra.run.dir=run")
+        (Path("run") / "results.json").unlink()
+        outcome = command("resume=run", "trainer.max_epochs=2")
+        assert outcome.status == 0, outcome.err
+        straight, longer = (
+            torch.load(Path(name) / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for name in ("straight", "run")
+        )
+        assert equal(straight, longer)
+
+    @pytest.mark.parametrize("there", [False, True])
+    def test_that_holds_no_run_is_refused(self, command: Callable[..., Outcome], tmp_path: Path, there: bool) -> None:
+        if there:
+            (tmp_path / "folder").mkdir()
+        outcome = command("resume=folder")
+        assert_one_line(outcome, "resume=folder: (there is no such folder|holds no run to go on with); must be ")
+
+    def test_of_a_sweep_goes_on_with_the_jobs_that_have_not_ended(self, command: Callable[..., Outcome]) -> None:
+        words = ("-m", *SMOKE, "support.size=50,100,150")
+        command(*words, "hydra.sweep.dir=straight")
+        command(*words, "hydra.sweep.dir=sweep")
+        kept = (Path("sweep") / "0" / "results.json").read_bytes()
+        (Path("sweep") / "1" / "results.json").unlink()
+        shutil.rmtree(Path("sweep") / "2")
+        assert_one_line(command("resume=sweep"), "resume=sweep: is the folder of a sweep; go on with it by ")
+        outcome = command("-m", "resume=sweep")
+        assert outcome.status == 0, outcome.err
+        assert (Path("sweep") / "0" / "results.json").read_bytes() == kept
+        found, expected = (
+            [{name: row[name] for name in row if name not in VARIES} for row in csv.DictReader(file.open())]
+            for file in (Path("sweep") / "sweep.csv", Path("straight") / "sweep.csv")
+        )
+        assert found == expected
+
+
+class TestDamage:
+    @pytest.fixture
+    def run(self, command: Callable[..., Outcome]) -> Path:
+        """A run of two epochs that was stopped before its test."""
+        words = [word for word in SMOKE if word != "trainer=smoke"]
+        command(*words, "trainer.max_epochs=2", "hydra.run.dir=run")
+        (Path("run") / "results.json").unlink()
+        return Path("run")
+
+    @pytest.mark.parametrize(
+        "damaged", [["last"], ["best"], ["last", "best"], ["last", "before_last", "best", "before_best"]]
+    )
+    def test_is_seen_and_an_earlier_checkpoint_taken(
+        self, run: Path, command: Callable[..., Outcome], damaged: list[str]
+    ) -> None:
+        best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        chance = random.Random(len(damaged))
+        for name in damaged:
+            file = run / "checkpoints" / f"{name}.ckpt"
+            content = bytearray(file.read_bytes())
+            if chance.random() < 0.5:
+                del content[chance.randrange(len(content)) :]
+            else:
+                content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+            file.write_bytes(content)
+        outcome = command("resume=run")
+        assert outcome.status == 0, outcome.err
+        for name in damaged:
+            assert (run / "checkpoints" / f"damaged_{name}.ckpt").is_file()
+            assert f"{name}.ckpt: truncated, damaged or not a checkpoint" in (run / "train.log").read_text()
+        assert equal(torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"], best)
