@@ -209,15 +209,19 @@ class TestRunFolder:
         found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
         memory = {name for name in found if name.startswith("memory/")}
         assert "memory/memory.json" in memory
-        assert found - memory == {
+        kept = {name.removesuffix(".sha256") for name in found if name.startswith("checkpoints/")}
+        named = {f"checkpoints/{before}{name}.ckpt" for name in ("best", "last") for before in ("", "before_")}
+        assert {"checkpoints/best.ckpt", "checkpoints/last.ckpt"} <= kept <= named
+        checkpoints = {f"{name}{end}" for name in kept for end in ("", ".sha256")}
+        assert checkpoints <= found
+        assert found - memory - checkpoints == {
             "config.yaml",
             "metrics.csv",
+            "overrides.yaml",
             "confusion.csv",
             "predictions.csv",
             "results.json",
             "train.log",
-            "checkpoints/best.ckpt",
-            "checkpoints/last.ckpt",
             "figures/learning_curve.png",
             "figures/evidence.png",
             "figures/evidence.html",

@@ -35,8 +35,8 @@ for name in ("faiss", "lightning_fabric", "pytorch_lightning"):
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `EpisodeOrder` is
+warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # of a run that goes on
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # figures of epochs tell it
-warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")  # it was seen to be empty
 
 
 def train(cfg: DictConfig, folder: Path) -> float:

@@ -84,8 +84,8 @@ class LastCheckpoint(Checkpoint):
             Interrupted: if one has.
         """
         trainer.fit_loop._restarting = False  # Lightning waits for the end of the epoch, whose learning rate it forgets
-        if batch_idx % trainer.accumulate_grad_batches:
-            return  # gradients that were added up so far are in no checkpoint
+        if within_step(trainer):
+            return
         noted = signals.noted()
         if self._validated or noted or time.monotonic() - self._saved_at > self._seconds:
             self._save(trainer)
@@ -140,7 +140,7 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save the state in which a validation was interrupted; after other exceptions none is to be relied on."""
         signals.put_off(False)
-        if self._validating and isinstance(exception, signals.Interrupted):
+        if self._validating and isinstance(exception, signals.Interrupted) and not within_step(trainer):
             signals.put_off(True)
             self._save(trainer)
 
@@ -152,6 +152,7 @@ class LastCheckpoint(Checkpoint):
         checkpoint["resume"] = {
             "lines": {number: logger.state() for number, logger in _metrics_files(trainer)},
             "best": digest_of(best) if best.is_file() else None,
+            "exact": not within_step(trainer),
             "ended": trainer.should_stop,
             "within_epoch": ends_within_epoch(trainer),
             "validating": self._validating,
@@ -265,12 +266,20 @@ def newest_checkpoint(folder: Path) -> Path | None:
     digests = {path: digest_of(path) for path in found}
     places = {digest: path for path, digest in digests.items() if path.name.endswith(BEST)}
     for path in sorted(found, key=lambda path: -found[path]["global_step"]):
+        if not found[path]["resume"]["exact"]:
+            continue
         best = path if path.name.endswith(BEST) else places.get(found[path]["resume"]["best"])
         if best is not None or found[path]["resume"]["best"] is None:
             if best is not None and best.name != BEST:
                 take_place(best, folder / BEST)
             return path if path.is_file() else folder / BEST
     return None
+
+
+def within_step(trainer: pl.Trainer) -> bool:
+    """Whether gradients have been added up for a step that is not made yet; they are in no checkpoint."""
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+    return bool(done % trainer.accumulate_grad_batches) and done < trainer.num_training_batches
 
 
 def ends(trainer: pl.Trainer) -> bool:
