@@ -39,7 +39,7 @@ def run(main: Callable[[], object], *, conf: str) -> None:
             print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
             return
         try:
-            sys.argv[1:] = words_to_go_on(sys.argv[1:])
+            sys.argv[1:] = words_to_go_on(sys.argv[1:], conf=conf)
         except NothingLeftError as finished:
             print(finished)
             return

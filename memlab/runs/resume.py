@@ -7,6 +7,7 @@ it, and must be what it was, but for parameters that do not change what is compu
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ MAY_CHANGE = (
     "keep_objects",
 )
 """Parameters that may be others when a run goes on."""
+CLASSES = re.compile(
+    r"(torch\.optim(\.lr_scheduler)?|torchvision\.transforms(\.v2)?|pytorch_lightning\.(callbacks|loggers))\.[A-Z]\w*"
+)
+"""Classes besides those of memlab that a run goes on with by itself."""
 WHERE = (PARAMETER, "callbacks.*.dirpath")
 """Parameters that tell of the folder, which may have been moved."""
 
@@ -48,8 +53,12 @@ class NothingLeftError(Exception):
     """There is nothing to go on with."""
 
 
-def words_to_go_on(words: Sequence[str]) -> list[str]:
+def words_to_go_on(words: Sequence[str], *, conf: str) -> list[str]:
     """The words of a command, and before them, if it is to go on with something, those that this was started with.
+
+    Args:
+        words: as given on the command line.
+        conf: the folder of groups.
 
     Raises:
         UserError: if there is no run or sweep in the folder.
@@ -70,8 +79,10 @@ def words_to_go_on(words: Sequence[str]) -> list[str]:
         before = _read(folder / OVERRIDES)
     else:
         raise UserError(f"{PARAMETER}={folder}: {_what_is_wrong_with(folder, is_sweep=is_sweep)}")
-    typed = {word.split("=")[0] for word in rest}
-    kept = [word for word in before if word.split("=")[0] not in typed]
+    typed = {_name(word) for word in rest}
+    kept = [word for word in before if _name(word) not in typed]
+    for word in kept:
+        _check_trusted(word, folder, conf=conf)
     place = "hydra.sweep.dir" if is_sweep else "hydra.run.dir"
     flags = [word for word in rest if word.startswith("-")]  # which must not stand between parameters
     changed = [word for word in rest if not word.startswith("-")]
@@ -108,6 +119,39 @@ def check_same(cfg: DictConfig, folder: Path) -> None:
 def without_resume(overrides: Sequence[str]) -> list[str]:
     """What was typed, but for that it was to go on."""
     return [word for word in overrides if not word.startswith(f"{PARAMETER}=")]
+
+
+def _name(word: str) -> str:
+    return word.lstrip("+~").split("=")[0]
+
+
+def _check_trusted(word: str, folder: Path, *, conf: str) -> None:
+    """See that a word found in a folder, which may be from anybody, runs nothing but what memlab is made of.
+
+    Raises:
+        UserError: for a class of somebody's own, or a word that is none of a training.
+    """
+    if word.startswith("-") or _name(word).startswith("hydra"):
+        raise UserError(f"{PARAMETER}={folder}: was started with {word}, which is of Hydra and not gone on with")
+    targets = re.findall(r"_target_\s*[=:]\s*['\"]?([\w.]+)", word)
+    if len(targets) < word.count("_target_") or not all(_is_trusted(target, conf) for target in targets):
+        raise UserError(
+            f"{PARAMETER}={folder}: was started with {word}, a class that is not of memlab; give {word} again if you"
+            " trust it"
+        )
+
+
+def _is_trusted(target: str, conf: str) -> bool:
+    """Whether an option names it, or it is a class in a file of memlab, not in what such a file has imported."""
+    module, _, name = target.rpartition(".")
+    file = Path(__file__).parents[2].joinpath(*module.split("."))
+    return (
+        any(target in re.findall(r"_target_:\s*(\S+)", option.read_text()) for option in Path(conf).rglob("*.yaml"))
+        or CLASSES.fullmatch(target) is not None
+        or (
+            module.startswith("memlab.") and name[:1].isupper() and (file.is_dir() or file.with_suffix(".py").is_file())
+        )
+    )
 
 
 def _what_is_wrong_with(folder: Path, *, is_sweep: bool) -> str:

@@ -194,6 +194,39 @@ class TestFolder:
         outcome = command("resume=folder")
         assert_one_line(outcome, "resume=folder: (there is no such folder|holds no run to go on with); must be ")
 
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "encoder._target_=os.system",
+            "+encoder._target_=os.system",
+            "encoder._target_=memlab.benchmark.whole_commands.subprocess.Popen",
+            "optimizer={_target_: os.system, command: 'touch ran'}",
+            "optimizer._target_=${data._target_}",
+            "hydra.job_logging.handlers.file={'()': os.system}",
+            "--config-dir=/tmp",
+        ],
+    )
+    def test_of_somebody_else_runs_nothing_of_theirs(self, command: Callable[..., Outcome], word: str) -> None:
+        command(*SMOKE, "hydra.run.dir=run")
+        (Path("run") / "results.json").unlink()
+        with (Path("run") / "overrides.yaml").open("a") as file:
+            file.write(f"- {json.dumps(word)}\n")
+        outcome = command("resume=run")
+        assert_one_line(outcome, "resume=run: was started with ")
+        assert not Path("ran").exists()
+
+    def test_of_a_run_with_a_class_of_ones_own_takes_it_when_it_is_named_again(
+        self, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "own_encoder.py").write_text("from memlab.encoders import MLP\nclass Own(MLP): pass\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        own = "encoder._target_=own_encoder.Own"
+        assert command(*SMOKE, "encoder=mlp", own, "hydra.run.dir=run").status == 0
+        (Path("run") / "results.json").unlink()
+        assert_one_line(command("resume=run"), f"resume=run: was started with {own}, a class that is not of memlab; ")
+        outcome = command("resume=run", own)
+        assert outcome.status == 0, outcome.err
+
     def test_of_a_sweep_goes_on_with_the_jobs_that_have_not_ended(self, command: Callable[..., Outcome]) -> None:
         words = ("-m", *SMOKE, "support.size=50,100,150")
         command(*words, "hydra.sweep.dir=straight")
