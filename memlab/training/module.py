@@ -125,8 +125,20 @@ class MemoryClassifier(pl.LightningModule):
         self._steps.take("absent_class_rate", absent.float().mean(), weight=size)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.trainer.global_step + 1) % every == 0:
-            self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True, batch_size=size)
+            self._tell_step(loss, batch_size=size)
         return loss
+
+    def _tell_step(self, loss: Tensor, *, batch_size: int) -> None:
+        """Show the loss of a step, and give it to the loggers.
+
+        Lightning would give what it was last told once more at the last step, which a run that has gone on was not.
+        """
+        words: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": batch_size}
+        self.log("train/step_loss", loss, prog_bar=True, logger=False, **words)
+        if not self.trainer.fit_loop._should_accumulate():
+            for logger in self.trainer.loggers:
+                figures = {"train/step_loss": float(loss.detach()), "epoch": self.current_epoch}
+                logger.log_metrics(figures, step=self.trainer.global_step)
 
     def _step(self, episode: Episode) -> Step:
         query = self.encoder(episode.inputs)

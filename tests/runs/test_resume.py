@@ -113,7 +113,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 MOMENTS = [
     ("full", "on_train_batch_start", 1, signal.SIGKILL),
     ("full", "on_train_batch_start", 22, signal.SIGTERM),
-    ("chunked with dropout", "on_before_optimizer_step", 30, signal.SIGINT),
+    ("chunked with dropout", "on_train_batch_start", 61, signal.SIGINT),
     ("chunked with dropout", "on_validation_batch_end", 6, signal.SIGTERM),
     ("accumulation in bf16", "on_train_batch_end", 24, signal.SIGTERM),
     ("topk with ages", "on_train_batch_end", 9, signal.SIGUSR1),
