@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -218,9 +219,10 @@ class TestFolder:
     def test_of_a_run_with_a_class_of_ones_own_takes_it_when_it_is_named_again(
         self, command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        (tmp_path / "own_encoder.py").write_text("from memlab.encoders import MLP\nclass Own(MLP): pass\n")
+        (tmp_path / "own_mlp.py").write_text("from memlab.encoders import MLP\nclass Own(MLP): pass\n")
         monkeypatch.syspath_prepend(tmp_path)
-        own = "encoder._target_=own_encoder.Own"
+        monkeypatch.delitem(sys.modules, "own_mlp", raising=False)
+        own = "encoder._target_=own_mlp.Own"
         assert command(*SMOKE, "encoder=mlp", own, "hydra.run.dir=run").status == 0
         (Path("run") / "results.json").unlink()
         assert_one_line(command("resume=run"), f"resume=run: was started with {own}, a class that is not of memlab; ")

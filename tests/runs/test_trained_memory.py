@@ -97,6 +97,7 @@ def test_an_encoder_of_ones_own_is_given(
         "        super().__init__(nn.Flatten(), nn.Linear(64, size))\n"
     )
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "own_encoder", raising=False)
     folder = run(command, "encoder=identity", "encoder._target_=own_encoder.Own", "+encoder.size=7")
     with pytest.raises(RefusedMemoryError, match=r"encoder: is of the class own_encoder\.Own; must be one of"):
         memlab.load(folder)
