@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -72,19 +72,17 @@ def _log_sum_exp(values: list[float]) -> float:
     return top + math.log(math.fsum(math.exp(value - top) for value in values))
 
 
-def quiet_trainer(epochs: int = 1) -> pl.Trainer:
+def quiet_trainer(epochs: int = 1, **words: Any) -> pl.Trainer:
     """A trainer that writes and prints nothing."""
     import pytorch_lightning as pl  # takes seconds, which processes that tests start are not to pay for
 
-    return pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    silent = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return pl.Trainer(**{"max_epochs": epochs, "accelerator": "cpu", "num_sanity_val_steps": 0, **silent, **words})
 
 
 @dataclass

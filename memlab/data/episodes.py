@@ -20,6 +20,8 @@ class Episode(NamedTuple):
     """(B, ...) normalised query inputs."""
     labels: Tensor
     """(B,) class ids."""
+    ids: Tensor
+    """(B,) which object each query is."""
     support: Support
     exclude: Tensor | None
     """(B,) id of the object that each query must not read: its own, if the support holds it."""

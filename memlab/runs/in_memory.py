@@ -31,7 +31,7 @@ from memlab.runs.composition import check_names, chosen_config, conf_folder
 from memlab.runs.mistakes import one_line
 from memlab.runs.trained_memory import trained_model
 from memlab.trained.unsaved import UnsavedMemory
-from memlab.training.module import DivergenceError
+from memlab.training.nonfinite import DivergenceError
 
 CONFIG = "estimator"
 """The file in the folder of groups that such a run starts from."""

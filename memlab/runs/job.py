@@ -24,7 +24,7 @@ from memlab.runs.results import results_table, write_confusion, write_flipped, w
 from memlab.runs.resume import note
 from memlab.runs.trained_memory import keep_trained
 from memlab.training.checkpoint_files import read_checkpoint
-from memlab.training.module import DivergenceError
+from memlab.training.nonfinite import DivergenceError, skipped_steps
 
 log = logging.getLogger("memlab")
 
@@ -126,6 +126,7 @@ def outcome(run: Run) -> dict[str, Any]:
         "sizes": run.sizes,  # not before: memory.chunk_size=auto is measured in training
         "epochs": run.trainer.current_epoch,
         "best_epoch": best["memlab"]["epoch"] + 1,
+        "skipped_steps": skipped_steps(run.trainer),
         **best["memlab"]["figures"],
     }
 
@@ -186,7 +187,7 @@ def title(results: dict[str, Any]) -> str:
 
 @contextmanager
 def _what_ends_training_in_one_line() -> Iterator[None]:
-    """What stops a run that was set up well: a loss that is not finite, memory or a disk that is full."""
+    """What stops a run that was set up well: a loss or gradient that is not finite, memory or a disk that is full."""
     with mistakes_in_one_line(DivergenceError, OSError):
         try:
             yield

@@ -30,6 +30,8 @@ MAY_CHANGE = (
     "trainer.devices",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
+    "trainer.on_nonfinite",
+    "trainer.max_skipped_in_a_row",
     "trainer.raise_malloc_thresholds",
     "datamodule.location",
     "datamodule.num_workers",

@@ -172,9 +172,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         if isinstance(batch, EpisodeRows):
             _seed(batch.seed, device)
             queries = self._augmented(batch.query)
-            if batch.support is None:
-                return Episode(queries.inputs(), queries.labels, self._whole_training_support, queries.ids)
-            return Episode(queries.inputs(), queries.labels, self._augmented(batch.support), None)
+            support = self._whole_training_support if batch.support is None else self._augmented(batch.support)
+            exclude = queries.ids if batch.support is None else None
+            return Episode(queries.inputs(), queries.labels, queries.ids, support, exclude)
         ids = to_device(batch, device)
         return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
 

@@ -22,6 +22,7 @@ class StepFigures:
         self._totals: dict[str, Tensor] = {}
         self._weights: dict[str, int] = {}
         self._maxima: dict[str, Tensor] = {}
+        self._marked = self._copies()
 
     def take(self, name: str, value: Tensor | float, *, weight: int = 1) -> None:
         """Take a figure of a step, whose mean over the steps is by weight; of one named ``..._max`` the largest."""
@@ -31,6 +32,18 @@ class StepFigures:
         else:
             self._totals[name] = self._totals.get(name, 0) + value * weight
             self._weights[name] = self._weights.get(name, 0) + weight
+
+    def mark(self) -> None:
+        """Remember what there is now."""
+        self._marked = self._copies()
+
+    def back(self) -> None:
+        """Forget what was taken since the mark."""
+        self._totals, self._weights, self._maxima = self._marked
+        self.mark()
+
+    def _copies(self) -> tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]:
+        return dict(self._totals), dict(self._weights), dict(self._maxima)  # of tensors that are never changed in place
 
     def close(self) -> dict[str, Tensor]:
         """The figures since the last time."""

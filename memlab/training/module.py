@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -25,10 +24,6 @@ from memlab.memory.stored_keys import StoredKeys
 from memlab.training.checkpoint_files import CHECKPOINT_FORMAT
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.metrics import EvaluationMetrics, StepFigures
-
-
-class DivergenceError(ArithmeticError):
-    """The loss is no longer a finite number."""
 
 
 class MemoryClassifier(pl.LightningModule):
@@ -146,25 +141,23 @@ class MemoryClassifier(pl.LightningModule):
         loss = functional.own_nll(own, num_classes=len(self.class_names)).mean()
         return Step(loss, own.right, own.log_mass.isneginf())
 
+    def step_begins(self) -> None:
+        """What is measured from now on is of a step that may yet be left out."""
+        self._steps.mark()
+
+    def step_is_left_out(self) -> None:
+        """What was measured of it does not count."""
+        self._steps.back()
+
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Let the memory take note that the step is over, and take what it tells of it."""
         for name, value in self.memory.after_step().items():
             self._steps.take(name, value)
 
     def on_train_epoch_end(self) -> None:
-        """Log what the steps were like, and stop when training has come to nothing, before more time goes into it.
-
-        Raises:
-            DivergenceError: if the mean loss of the epoch is NaN or infinite.
-        """
+        """Log what the steps were like."""
         self.close_epoch()
         self.log_dict(self.train_figures, logger=False)
-        loss = self.train_figures.get("train/loss", 0.0)
-        if not math.isfinite(loss):
-            raise DivergenceError(
-                f"train/loss={loss} in epoch {self.current_epoch + 1}: must stay finite; lower the learning rate"
-                " (lr) or clip gradients (gradient_clip_val)"
-            )
 
     def close_epoch(self) -> None:
         """Give the figures of the steps to the loggers.

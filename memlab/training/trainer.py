@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Timer
 from memlab.checks import check_choice, check_number, check_switch, check_whole_number
 from memlab.device import KeptMemory, give_back_freed_memory, raise_malloc_thresholds
 from memlab.training.checkpoint_files import CheckpointFiles
+from memlab.training.nonfinite import NonFinite
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ def make_trainer(
     gradient_clip_val: float | None,
     log_every_n_steps: int,
     num_sanity_val_steps: int,
+    on_nonfinite: str,
+    max_skipped_in_a_row: int,
     raise_malloc_thresholds: bool,
     batches: Mapping[str, int],
     callbacks: Sequence[pl.Callback] = (),
@@ -74,6 +77,9 @@ def make_trainer(
         gradient_clip_val: largest gradient norm, or None for no clipping.
         log_every_n_steps: steps from one that is logged to the next; 0 to log epochs alone.
         num_sanity_val_steps: batches to validate before training; -1 for all.
+        on_nonfinite: ``stop`` before a step whose loss or gradient is NaN or infinite, or ``skip`` it
+            (`memlab.training.nonfinite`).
+        max_skipped_in_a_row: steps skipped before training stops after all.
         raise_malloc_thresholds: on a CPU, let the C library keep freed memory (`memlab.device`).
         batches: how many there are to train, val and test; of what is left out there is nothing.
         callbacks: Lightning's callbacks.
@@ -115,7 +121,12 @@ def make_trainer(
             f"fast_dev_run={others['fast_dev_run']}: writes no checkpoint, and the test needs one; leave it out,"
             " max_steps=1 is the shortest run"
         )
-    own = [GoOnAfterAnEpoch(), Timer(_duration(max_time), verbose=False), FinalValidation()]
+    own = [
+        GoOnAfterAnEpoch(),
+        Timer(_duration(max_time), verbose=False),
+        FinalValidation(),
+        NonFinite(action=on_nonfinite, most=max_skipped_in_a_row),
+    ]
     if check_switch("raise_malloc_thresholds", raise_malloc_thresholds) and on_cpu:
         own.append(RaiseMallocThresholds())
     return pl.Trainer(

@@ -13,7 +13,7 @@ from memlab import functional
 from memlab.data.datasets import LabelledData
 from memlab.data.episodes import Episode
 from memlab.data.objects import ObjectStore
-from memlab.data.support import Support, UniformSupport
+from memlab.data.support import Support, SupportSampler, UniformSupport
 from memlab.encoders import MLP, Linear
 from memlab.memory import FullMemory
 from memlab.memory.evidence import Evidence
@@ -43,10 +43,15 @@ def data() -> LabelledData:
     return LabelledData("clouds", store, torch.arange(N), torch.arange(N, N + 12))
 
 
-def datamodule() -> EpisodeDataModule:
+def datamodule(support: SupportSampler | None = None) -> EpisodeDataModule:
     words: dict[str, Any] = {"split_seed": 0, "seed": 0, "num_workers": 0, "location": "device"}
     return EpisodeDataModule(
-        data=data(), support=UniformSupport(size=20), batch_size=10, eval_batch_size=5, validation_fraction=0.2, **words
+        data=data(),
+        support=support or UniformSupport(size=20),
+        batch_size=10,
+        eval_batch_size=5,
+        validation_fraction=0.2,
+        **words,
     )
 
 
@@ -171,7 +176,7 @@ def test_a_scale_is_not_rewarded_for_pushing_an_absent_class_away() -> None:
     store = data().store
     present = (store.labels[:N] != 0).nonzero().flatten()  # no object of the first class
     query = store.inputs[:3].float()
-    episode = Episode(query, torch.zeros(3, dtype=torch.int64), Support(store, present), None)
+    episode = Episode(query, torch.zeros(3, dtype=torch.int64), torch.arange(3), Support(store, present), None)
     log_scale: Any = model.memory.similarity.log_scale
     (gradient,) = torch.autograd.grad(model._step(episode).loss, [log_scale])
     with torch.no_grad():

@@ -30,6 +30,8 @@ WORDS: dict[str, Any] = {
     "batches": {"train": 20, "val": 2, "test": 4},
     "accumulate_grad_batches": 1,
     "gradient_clip_val": None,
+    "on_nonfinite": "stop",
+    "max_skipped_in_a_row": 10,
     "raise_malloc_thresholds": True,
     "logger": False,
     "enable_checkpointing": False,
