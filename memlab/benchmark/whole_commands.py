@@ -17,6 +17,7 @@ from memlab.benchmark.problem import OWN
 BARE = "python -c pass"
 """As fast as a command in Python can be."""
 PLAIN_LOOP = "plain loop"
+UNGUARDED = ("-m", "memlab.benchmark.unguarded")
 FIT_STEPS = 1500
 """Of a fit: ten seconds or so."""
 TRAIN = Path(__file__).parents[2] / "train.py"
@@ -48,6 +49,7 @@ def fits() -> dict[str, Maker]:
     if in_clone():
         found[f"{OWN} steps alone"] = _fit(f"trainer.check_val_every_n_epoch={10**6}")
         found[f"{OWN} with validations, checkpoints"] = _fit()
+        found[f"{OWN} the same, unguarded"] = _fit(script=UNGUARDED)
     return found
 
 
@@ -65,8 +67,8 @@ def _plain_loop(_: Material) -> Call:
     return lambda: torch.tensor(float(_output("-m", "memlab.benchmark.plain_loop", str(FIT_STEPS))))
 
 
-def _fit(*options: str) -> Maker:
-    """``python train.py``, with nothing besides the training: no baseline, no figures."""
+def _fit(*options: str, script: tuple[str, ...] = ()) -> Maker:
+    """``python train.py``, with nothing besides the training: no baseline, no figures; started by a script if given."""
 
     def make(_: Material) -> Call:
         def call() -> Tensor:
@@ -74,7 +76,7 @@ def _fit(*options: str) -> Maker:
                 folder = Path(parent) / "run"
                 length = f"trainer.default_steps={FIT_STEPS}"
                 rest = ["trainer.enable_progress_bar=false", "baselines=[]", "figures=false", f"hydra.run.dir={folder}"]
-                _output(str(TRAIN), length, *options, *rest)
+                _output(*script, str(TRAIN), length, *options, *rest)
                 results = json.loads((folder / "results.json").read_text())
             sizes = results["sizes"]
             steps = results["epochs"] * -(-sizes["train"] // sizes["batch"])

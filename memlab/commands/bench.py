@@ -18,11 +18,12 @@ Measure memlab beside what you would otherwise take, in one run, on the same dat
     + "\n".join(f"  {name:<11} {what}" for name, what in TASKS.items())
     + """
 
-Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU what
-torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those of a
-search to memlab exact, of an audit to memlab audit, of a fit to the loop, of a start to python -c pass; and to the
-arithmetic alone: the products, and in a step the encodings, without which it cannot be done. A fit and a start have no
-M, and their memory is not measured. Rivals of other packages take part where these are installed: pip install -e
+Each contender has a process of its own. Its peak memory is what that process grows by in its first call, on a GPU
+what torch allocates at most; times are medians over rounds in which all take turns. Ratios are to memlab full, those
+of a search to memlab exact, of an audit to memlab audit, of a fit to the loop, of a start to python -c pass; and to
+the arithmetic alone: the products, and in a step the encodings, without which it cannot be done. A fit that is
+unguarded looks for no loss that is not finite, and keeps checkpoints as Lightning does. A fit and a start have no M,
+and their memory is not measured. Rivals of other packages take part where these are installed: pip install -e
 ".[bench]"; KeOps, which takes minutes on a CPU, there only if --contenders names it. train.py is started where memlab
 is a clone, and left out elsewhere.
 """

@@ -206,7 +206,7 @@ class TestStart:
 
 
 class TestFit:
-    @pytest.mark.parametrize("name", list(makers("fit"))[:2])
+    @pytest.mark.parametrize("name", list(makers("fit"))[::3])
     def test_a_training_tells_the_seconds_of_a_step(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(whole_commands, "FIT_STEPS", 30)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
