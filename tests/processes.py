@@ -21,9 +21,12 @@ class Kill(NamedTuple):
     number: int
 
 
-def start(*words: str, folder: Path, kill: Kill | None = None) -> BaseProcess:
-    """Start training in a folder; what it says goes into ``said.txt`` there."""
-    process = FORKS.Process(target=_train, args=(words, folder, kill))
+def start(*words: str, folder: Path, kill: Kill | None = None, keyed: bool = True) -> BaseProcess:
+    """Start training in a folder; what it says goes into ``said.txt`` there.
+
+    Without ``keyed`` what is drawn is no function of seed, epoch and step, but follows from all that was drawn before.
+    """
+    process = FORKS.Process(target=_train, args=(words, folder, kill, keyed))
     process.start()
     return process
 
@@ -35,7 +38,7 @@ def status_of(process: BaseProcess) -> int:
     return process.exitcode
 
 
-def _train(words: tuple[str, ...], folder: Path, kill: Kill | None) -> None:
+def _train(words: tuple[str, ...], folder: Path, kill: Kill | None, keyed: bool) -> None:
     os.chdir(folder)
     with Path("said.txt").open("a") as said:
         os.dup2(said.fileno(), 1)
@@ -48,6 +51,8 @@ def _train(words: tuple[str, ...], folder: Path, kill: Kill | None) -> None:
     torch.set_num_threads(1)
     if kill is not None:
         _send_when_called(kill)
+    if not keyed:
+        _draw_in_turn()
     sys.argv = ["train.py", *words]
     train.command()
 
@@ -65,3 +70,12 @@ def _send_when_called(kill: Kill) -> None:
         as_it_is(trainer, hook_name, *arguments, **words)
 
     call._call_callback_hooks = counted
+
+
+def _draw_in_turn() -> None:
+    import torch
+
+    from memlab.data.episodes import EpisodeDataset
+
+    generator = torch.Generator().manual_seed(0)
+    EpisodeDataset._generator = lambda *_: generator  # type: ignore[method-assign]
