@@ -38,6 +38,26 @@ def status_of(process: BaseProcess) -> int:
     return process.exitcode
 
 
+class Scarce:
+    """Gives an encoder that cannot have memory for more than a hundred objects, once it has been called so often."""
+
+    def __new__(cls, *, calls: int, **words: Any) -> Any:
+        from torch import Tensor
+
+        from memlab.encoders import MLP
+
+        class ScarceMLP(MLP):
+            left = calls
+
+            def forward(self, x: Tensor) -> Tensor:
+                self.left -= self.training
+                if self.training and self.left < 0 and len(x) > 100:
+                    raise RuntimeError("can't allocate memory: you tried to allocate more than there is")
+                return super().forward(x)
+
+        return ScarceMLP(**words)
+
+
 def _train(words: tuple[str, ...], folder: Path, kill: Kill | None, keyed: bool) -> None:
     os.chdir(folder)
     with Path("said.txt").open("a") as said:

@@ -137,6 +137,20 @@ def test_run_killed_at_some_moment_ends_as_if_it_had_not_been(
     assert differences(expected, outcome(tmp_path)) == []
 
 
+def test_chunk_halved_for_want_of_memory_is_so_when_the_run_goes_on(tmp_path: Path) -> None:
+    scarce = ("encoder._target_=tests.processes.Scarce", "+encoder.calls=40")
+    words = (*QUIET, *RUNS["chunked with dropout"], *scarce)
+    straight, interrupted = tmp_path / "straight", tmp_path / "interrupted"
+    for folder in (straight, interrupted):
+        folder.mkdir()
+    assert status_of(start(*words, folder=straight)) == 0
+    assert "with chunks of 150 objects: computed again and going on with 75" in (straight / "said.txt").read_text()
+    kill = Kill("on_train_batch_start", 30, signal.SIGTERM)
+    assert status_of(start(*words, folder=interrupted, kill=kill)) == TRY_AGAIN
+    assert status_of(start("resume=run", scarce[0], folder=interrupted)) == 0, (interrupted / "said.txt").read_text()
+    assert differences(outcome(straight), outcome(interrupted)) == []
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize("trial", range(200))
 def test_run_killed_at_random_ends_as_if_it_had_not_been(tmp_path: Path, undisturbed: Undisturbed, trial: int) -> None:
