@@ -45,6 +45,7 @@ def train(cfg: DictConfig, folder: Path) -> float:
     with mistakes_in_one_line(*SETUP_ERRORS):
         run = assemble(cfg)
         _check_has_all_parts(run)
+    note(cfg, folder, HydraConfig.get().overrides.task)
     sizes = run.sizes
     support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
     log.info(
@@ -53,7 +54,6 @@ def train(cfg: DictConfig, folder: Path) -> float:
         f" {sizes['test']:,} to test on"
     )
     log.info(f"run folder: {folder}")
-    note(cfg, folder, HydraConfig.get().overrides.task)
     with mistakes_in_one_line(MisconfigurationException), _lack_of_memory_in_one_line(cfg):
         closing = fit(run)
         results = {**evaluate(run), **closing, **run.facts, **outcome(run)}

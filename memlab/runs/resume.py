@@ -92,22 +92,26 @@ def words_to_go_on(words: Sequence[str], *, conf: str) -> list[str]:
 
 
 def note(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
-    """Leave in the folder of a run what `words_to_go_on` and `check_same` are to find."""
+    """Leave in the folder of a run what `words_to_go_on` and `check_same` find, the former first."""
     write_whole(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(without_resume(overrides))))
     write_whole(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
 
 
 def was_begun(folder: Path) -> bool:
     """Whether a run has been started in a folder."""
-    return (folder / CONFIG).is_file()
+    return (folder / OVERRIDES).is_file()
 
 
 def check_same(cfg: DictConfig, folder: Path) -> None:
     """See that what was composed is what the run in the folder was started with.
 
+    One that was killed before it could say so has computed nothing.
+
     Raises:
         ValueError: for a parameter that is another now, and may not be.
     """
+    if not (folder / CONFIG).is_file():
+        return
     before = dict(_leaves(_read_config(folder / CONFIG)))
     now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
     for name in sorted(before.keys() | now.keys()):

@@ -167,7 +167,7 @@ def test_run_killed_at_random_ends_as_if_it_had_not_been(tmp_path: Path, undistu
             os.kill(process.pid or 0, number)
         sent.append((number.name, status := status_of(process)))
         assert status in (0, TRY_AGAIN, -number), (tmp_path / "said.txt").read_text()
-        if (tmp_path / "run" / "config.yaml").is_file():
+        if (tmp_path / "run" / "overrides.yaml").is_file():
             words = ("resume=run",)
     assert status_of(start(*words, folder=tmp_path)) == 0, (sent, (tmp_path / "said.txt").read_text())
     assert differences(expected, outcome(tmp_path)) == [], (name, sent)
@@ -213,6 +213,19 @@ class TestFolder:
         (Path("run") / "results.json").unlink()
         outcome = command("resume=run", "optimizer.lr=0.1")
         assert_one_line(outcome, r"optimizer.lr=0.1: was 0.002 in \S*run, and must stay so when the run goes on; ")
+
+    def test_of_a_run_that_was_killed_while_it_said_what_it_is(self, command: Callable[..., Outcome]) -> None:
+        command(*SMOKE, "hydra.run.dir=run")
+        before = (Path("run") / "predictions.csv").read_bytes()
+        for entry in Path("run").iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            elif entry.name != "overrides.yaml":
+                entry.unlink()
+        (Path("run") / "config.yaml.unfinished").touch()
+        outcome = command("resume=run")
+        assert outcome.status == 0, outcome.err
+        assert (Path("run") / "predictions.csv").read_bytes() == before
 
     def test_of_a_run_that_is_to_be_longer(self, command: Callable[..., Outcome]) -> None:
         words = [word for word in SMOKE if word != "trainer=smoke"]
