@@ -17,7 +17,7 @@ from memlab.benchmark.problem import OWN
 BARE = "python -c pass"
 """As fast as a command in Python can be."""
 PLAIN_LOOP = "plain loop"
-UNGUARDED = ("-m", "memlab.benchmark.unguarded")
+UNGUARDED = ("-m", "memlab.runs.unguarded")
 FIT_STEPS = 1500
 """Of a fit: ten seconds or so."""
 TRAIN = Path(__file__).parents[2] / "train.py"

@@ -1,4 +1,4 @@
-"""``python -m memlab.benchmark.unguarded TRAIN WORDS``: ``python train.py WORDS`` without what it takes to survive.
+"""``python -m memlab.runs.unguarded TRAIN WORDS``: ``python train.py WORDS`` without what it takes to survive.
 
 No step is looked at for a loss or gradient that is not finite; checkpoints are kept by Lightning's own callbacks and
 written by its own code, without checksum and without waiting for the disk. What that saves is what surviving costs.
