@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
@@ -42,13 +43,18 @@ def heed() -> None:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Within this context the signals end the run by an `Interrupted`; afterwards they are whose they were."""
+    """Within this context the signals end the run by an `Interrupted`; afterwards they are whose they were.
+
+    Processes that were started within, and would be left, are ended.
+    """
     before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
     _State.noted, _State.put_off = None, False
     heed()
     try:
         yield
     finally:
+        for worker in multiprocessing.active_children():  # Python asks them to end by a signal, and waits for ever
+            worker.kill()
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 signal.signal(number, handler)
