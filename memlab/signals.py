@@ -32,6 +32,7 @@ class Interrupted(BaseException):
 class _State:
     noted: int | None = None
     put_off = False
+    raised = False
 
 
 def heed() -> None:
@@ -48,7 +49,7 @@ def heeded() -> Iterator[None]:
     Processes that were started within, and would be left, are ended.
     """
     before: dict[int, Any] = {number: signal.getsignal(number) for number in ENDING}
-    _State.noted, _State.put_off = None, False
+    _State.noted, _State.put_off, _State.raised = None, False, False
     heed()
     try:
         yield
@@ -71,6 +72,20 @@ def put_off(value: bool) -> None:
     _State.put_off = value
 
 
+@contextmanager
+def unmistaken() -> Iterator[None]:
+    """Within this context what is made of an `Interrupted` that nobody expected is one again.
+
+    OmegaConf, for one, tidies up after exceptions of its own alone, and fails at others.
+    """
+    try:
+        yield
+    except Exception as error:
+        if _State.raised and _State.noted is not None:
+            raise Interrupted(_State.noted) from error
+        raise
+
+
 def noted() -> int | None:
     """The signal that has come, if one has."""
     return _State.noted
@@ -79,4 +94,5 @@ def noted() -> int | None:
 def _take(number: int, _: FrameType | None) -> None:
     again, _State.noted = _State.noted is not None, number
     if again or not _State.put_off:  # whoever asks twice does not want to wait
+        _State.raised = True
         raise Interrupted(number)

@@ -19,7 +19,7 @@ from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty
 from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
 from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
-from memlab.signals import Interrupted, heeded
+from memlab.signals import Interrupted, heeded, unmistaken
 
 log = logging.getLogger("memlab")
 
@@ -43,7 +43,8 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         except NothingLeftError as finished:
             print(finished)
             return
-        main()
+        with unmistaken():
+            main()
 
 
 def do(cfg: DictConfig, *, conf: str) -> float:
@@ -82,7 +83,8 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     from memlab.runs.job import train
 
     try:
-        return train(cfg, folder)
+        with unmistaken():
+            return train(cfg, folder)
     except Interrupted as interruption:
         if not was_begun(folder):
             raise
