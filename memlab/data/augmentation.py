@@ -1,6 +1,6 @@
 """Random changes of training images, a fresh one for every image, on whatever device the batch is.
 
-The random numbers come from torch's global generators, so that restoring their state replays the same images.
+The random numbers are those of each image at each step (`memlab.draws`), so that both passes over a chunk see the same.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memlab import draws
 from memlab.checks import check_number, check_switch, check_whole_number
 
 
@@ -39,7 +40,7 @@ class RandomAffine(nn.Module):
             ValueError: for objects that are not images.
         """
         _check_images(images)
-        turn, size, right, down = images.new_empty(4, len(images)).uniform_(-1, 1)
+        turn, size, right, down = draws.uniform(len(images), 4, device=images.device).to(images.dtype).mT
         turn, factor = turn * self.radians, (size * self.log_scale).exp()
         cos, sin = turn.cos() / factor, turn.sin() / factor
         # Output is mapped to input in coordinates from -1 to 1: a share of the side is twice that, and what is a length
@@ -81,11 +82,12 @@ class CropFlip(nn.Module):
         """
         _check_images(images)
         count, channels, height, width = images.shape
-        down, right = torch.randint(2 * self.padding + 1, (2, count, 1), device=images.device)
+        amounts = (draws.uniform(count, 3, device=images.device) + 1) / 2
+        down, right = (amounts[:, :2] * (2 * self.padding + 1)).long().mT[..., None]
         rows = down + torch.arange(height, device=images.device)
         columns = right + torch.arange(width, device=images.device)
         if self.flip:
-            mirrored = torch.rand(count, 1, device=images.device) < 0.5
+            mirrored = amounts[:, 2:] < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         padded = F.pad(images, [self.padding] * 4)
         places = rows[:, :, None] * padded.shape[-1] + columns[:, None, :]

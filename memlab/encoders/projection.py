@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlab.checks import check_choice, check_number, check_whole_number
+from memlab.encoders.dropout import Dropout
 
 
 class _UnitLength(nn.Module):
@@ -54,7 +55,7 @@ class Projected(nn.Module):
         check_whole_number("embedding_size", embedding_size)
         check_choice("normalisation", normalisation, ["none", "layer", "length"])
         self.trunk = trunk
-        self.dropout = nn.Dropout(check_number("dropout", dropout, at_least=0, below=1))
+        self.dropout = Dropout(check_number("dropout", dropout, at_least=0, below=1))
         self.projection = nn.Linear(width, embedding_size, bias=bias)
         self.normalise: nn.Module = nn.Identity()
         if normalisation == "layer":

@@ -10,6 +10,7 @@ from typing import Unpack
 from torch import nn
 
 from memlab.checks import check_number, check_whole_number
+from memlab.encoders.dropout import Dropout
 from memlab.encoders.projection import Projected, Projection
 
 
@@ -61,7 +62,7 @@ class MLP(Projected):
         widths = [math.prod(input_shape), *(check_whole_number("hidden_sizes", size) for size in hidden_sizes)]
         layers: list[nn.Module] = []
         for number, (width, size) in enumerate(pairwise(widths)):
-            between = [nn.Dropout(dropout)] if number else []
+            between = [Dropout(dropout)] if number else []
             layers += [*between, nn.Linear(width, size), nn.LayerNorm(size), nn.ReLU()]
         super().__init__(
             nn.Sequential(nn.Flatten(), *layers),

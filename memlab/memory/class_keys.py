@@ -16,6 +16,7 @@ from memlab.functional import ClassRead, lowest_scores
 from memlab.index import Places
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError
+from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import StoredKeys
 
@@ -74,7 +75,7 @@ class PrototypeMemory(Memory):
         return ClassRead(scores, lowest_scores(scores))
 
     def _class_scores(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> Tensor:
-        keys = encoder(support.inputs())
+        keys = ScoredSupport(encoder, self.similarity, support, exclude).keys(slice(None))
         keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
         sums, counts = _sums_by_class(keys, support.labels, support.num_classes)
         scores = self._scores(query, sums, counts)

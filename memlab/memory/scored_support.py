@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from memlab import functional
+from memlab import draws, functional
 from memlab.data.support import Support
 from memlab.memory.similarity import Similarity
 
@@ -26,10 +26,18 @@ class ScoredSupport:
     similarity: Similarity
     support: Support
     exclude: Tensor | None
+    seed: int = field(default_factory=draws.seed_of_step, kw_only=True)
+    """Of the step whose random numbers the objects meet, however often they are encoded."""
+
+    def keys(self, part: slice) -> Tensor:
+        """(m, D) keys of a part of the support, encoded now."""
+        with draws.of_objects(self.support.ids[part], purpose=draws.ENCODED_SUPPORT, seed=self.seed):
+            keys: Tensor = self.encoder(self.support.inputs(part))
+            return keys
 
     def scores(self, query: Tensor, part: slice) -> Tensor:
         """(B, m) scores of a part of the support, encoded now; differentiable in query and `parameters`."""
-        scores: Tensor = self.similarity(query, self.encoder(self.support.inputs(part)))
+        scores: Tensor = self.similarity(query, self.keys(part))
         return scores if self.exclude is None else functional.exclude_rows(scores, self.support.ids[part], self.exclude)
 
     @property

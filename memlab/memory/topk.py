@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from memlab import draws
 from memlab.checks import check_whole_number
 from memlab.data.parts import parts
 from memlab.data.support import Support
@@ -118,13 +119,14 @@ class TopKMemory(Memory):
         cells, number = filled.unique(return_inverse=True)
         self._seconds["refresh"] += before.until(refreshed)  # a GPU was waited for to know how many cells there are
         scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, number, missing)
-        random_state = RandomState(query.device)
+        random_state, drawn = RandomState(query.device), draws.made()
         if len(cells) <= self.chunk_size:
             read = scored.read_at_once(query)
         else:
             chunks = parts(len(cells), self.chunk_size)
             read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
-        as_in_evaluation = support.augmentation is None and random_state.is_as_kept() and not has_batch_norm(encoder)
+        by_chance = support.augmentation is not None or draws.made() > drawn or not random_state.is_as_kept()
+        as_in_evaluation = not by_chance and not has_batch_norm(encoder)
         self._read_now = _ReadNow(cells, scored.vectors if as_in_evaluation else None, len(query))
         return read
 
@@ -245,7 +247,7 @@ class _ScoredCells(ScoredSupport):
         return self._all_scores(query, part).masked_fill(self._unread[part].mT, -torch.inf)
 
     def _all_scores(self, query: Tensor, part: slice) -> Tensor:
-        keys = self.encoder(self.support.inputs(part))
+        keys = self.keys(part)
         self._vectors[part.start] = self.similarity.search_vectors(keys.detach())
         scores: Tensor = self.similarity(query, keys)
         return scores

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from memlab import draws
 from memlab.checks import check_choice, check_number, check_whole_number, parameters_of
 from memlab.data.datasets import LabelledData, stratified_split
 from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
@@ -30,8 +31,9 @@ class EpisodeDataModule(pl.LightningDataModule):
     Workers and collation handle row numbers only. Inputs become float on the computing device, for the queries when a
     batch is handed over and for the support chunk by chunk when the memory asks (`memlab.data.support.Support`).
 
-    Before each training step torch's global generators are seeded from (seed, epoch, step): dropout and augmentation do
-    not depend on the number of workers or on where a run was interrupted.
+    Dropout and augmentation are those of each object at each step (`memlab.draws`), and torch's global generators, for
+    layers that know no better, are seeded from (seed, epoch, step): nothing depends on the number of workers or on
+    where a run was interrupted.
 
     Args:
         data: all objects, and which are for the test.
@@ -174,7 +176,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             queries = self._augmented(batch.query)
             support = self._whole_training_support if batch.support is None else self._augmented(batch.support)
             exclude = queries.ids if batch.support is None else None
-            return Episode(queries.inputs(), queries.labels, queries.ids, support, exclude)
+            with draws.of_objects(queries.ids, purpose=draws.AUGMENTED_QUERIES):
+                return Episode(queries.inputs(), queries.labels, queries.ids, support, exclude)
         ids = to_device(batch, device)
         return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
 
@@ -228,7 +231,11 @@ def _validation_fraction(labels: Tensor) -> float:
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the generators in use. `torch.manual_seed` is slow on a CPU: it notes where, for devices that wake later."""
+    """Begin the step, and seed the generators in use.
+
+    `torch.manual_seed` is slow on a CPU: it notes where, for devices that wake later.
+    """
+    draws.begin_step(seed)
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from memlab import functional
+from memlab import draws, functional
 from memlab.checks import check_switch
 from memlab.data.episodes import Episode, Queries
 from memlab.data.support import Support
@@ -136,7 +136,8 @@ class MemoryClassifier(pl.LightningModule):
                 logger.log_metrics(figures, step=self.trainer.global_step)
 
     def _step(self, episode: Episode) -> Step:
-        query = self.encoder(episode.inputs)
+        with draws.of_objects(episode.ids, purpose=draws.ENCODED_QUERIES):
+            query = self.encoder(episode.inputs)
         own = self.memory.read_own(self.encoder, query, episode.support, episode.labels, episode.exclude)
         loss = functional.own_nll(own, num_classes=len(self.class_names)).mean()
         return Step(loss, own.right, own.log_mass.isneginf())

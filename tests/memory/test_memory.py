@@ -7,16 +7,19 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from memlab import functional
+from memlab import draws, functional
 from memlab.data.augmentation import RandomAffine
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.encoders import MLP, Conv
+from memlab.encoders.dropout import Dropout
+from memlab.functional.definition import class_read
 from memlab.index import ExactIndex
 from memlab.memory import ChunkedMemory, FullMemory, Memory, TopKMemory
 from memlab.memory.chunked import graph_bytes
@@ -365,11 +368,40 @@ def test_both_passes_see_the_same_dropout_and_the_same_augmentation() -> None:
 
 
 @pytest.mark.parametrize("augmentation", [None, AFFINE], ids=["as they are", "augmented"])
-@pytest.mark.parametrize("chunk_size", [7, M])
+@pytest.mark.parametrize("chunk_size", [1, 7, M])
 def test_all_modes_are_the_definition_with_dropout_on(chunk_size: int, augmentation: nn.Module | None) -> None:
+    """Whatever the chunks; all keys in one graph are the definition."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Dropout(0.5), nn.Linear(8, 3)).double()
+    support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=augmentation)
+    query, exclude = torch.randn(B, 3, dtype=torch.float64), torch.tensor([3, -1, 22, 0, 7])
+    chunks: dict[str, Any] = {"chunk_size": chunk_size}
+    modes: list[Memory] = [
+        FullMemory(similarity=Dot()),
+        ChunkedMemory(similarity=Dot(), **chunks),
+        ChunkedMemory(similarity=Dot(), activation_budget=2**40, **chunks),
+        TopKMemory(similarity=Dot(), k=M, index=ExactIndex(), refresh_every=1, refresh_share=0.2, **chunks),
+    ]
+    draws.begin_step(5)
+    with draws.of_objects(support.ids, purpose=draws.ENCODED_SUPPORT):
+        keys = encoder(support.inputs())
+    scores = functional.exclude_rows(query @ keys.T, support.ids, exclude)
+    results = []
+    for read in (lambda *_: class_read(scores, support.labels, C), *(mode.read for mode in modes)):
+        torch.rand(3)  # of no consequence
+        class_scores, lowest = read(encoder, query, support, exclude)
+        loss = functional.nll(class_scores, torch.arange(B) % C, lowest).sum()
+        results.append([class_scores, lowest, *torch.autograd.grad(loss, list(encoder.parameters()))])
+    for found in results[1:]:
+        torch.testing.assert_close(found, results[0], rtol=1e-12, atol=1e-13)
+    draws.begin_step(6)
+    assert not torch.allclose(modes[1](encoder, query, support, exclude), results[0][0])
+
+
+@pytest.mark.parametrize("chunk_size", [7, M])
+def test_all_modes_are_the_definition_with_dropout_that_knows_no_objects(chunk_size: int) -> None:
     """At the same random numbers, drawn chunk by chunk; all keys in one graph are the definition."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.5), nn.Linear(8, 3)).double()
-    support = replace(random_support(M, num_classes=C, shape=(1, 8, 8)), augmentation=augmentation)
+    support = random_support(M, num_classes=C, shape=(1, 8, 8))
     query, exclude = torch.randn(B, 3, dtype=torch.float64), torch.tensor([3, -1, 22, 0, 7])
     modes: list[Memory] = [
         ChunkedMemory(similarity=Dot(), chunk_size=chunk_size),

@@ -19,6 +19,7 @@ from torchvision.ops import StochasticDepth
 from memlab import functional
 from memlab.data.support import Support
 from memlab.encoders import MLP
+from memlab.encoders.dropout import Dropout
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import FullMemory, TopKMemory
 from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
@@ -34,6 +35,7 @@ EXCLUDE = torch.tensor([3, -1, 22, 0, 7, 7])
 RANDOM_LAYERS: dict[str, Callable[[], nn.Module]] = {
     "none": nn.Identity,
     "dropout": lambda: nn.Dropout(0.5),
+    "dropout of memlab": lambda: Dropout(0.5),
     "alpha dropout": lambda: nn.AlphaDropout(0.2),
     "stochastic depth": lambda: StochasticDepth(0.5, "batch"),
     "batch norm": lambda: nn.BatchNorm1d(8),

@@ -249,8 +249,10 @@ def test_the_same_seed_repeats_exactly_and_another_does_not(command: Callable[..
     assert not all(torch.equal(first[name], third[name]) for name in first)
 
 
-def test_full_and_chunked_end_with_the_same_weights(command: Callable[..., Outcome]) -> None:
-    words = (*QUIET, "trainer.precision=64-true", "trainer.max_epochs=1", "augmentation=none")
+@pytest.mark.parametrize("encoder", [[], ["encoder=mlp", "encoder.dropout=0.3"]])
+def test_full_and_chunked_end_with_the_same_weights(command: Callable[..., Outcome], encoder: list[str]) -> None:
+    """Dropout and augmentation on."""
+    words = (*QUIET, *encoder, "trainer.precision=64-true", "trainer.max_epochs=1")
     command(*words, "memory=full", "hydra.run.dir=full")
     outcome = command(*words, "memory=chunked", "memory.chunk_size=130", "hydra.run.dir=chunked")
     full, chunked = weights(outcome.folder / "full"), weights(outcome.folder / "chunked")
