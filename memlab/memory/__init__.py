@@ -1,7 +1,8 @@
 """How a support is read: one read at different cost; full and chunked give equal results, topk at K = M.
 
 Beside them stand two that have one key for each class, to be compared with: linear and prototypes. What they have in
-common is in `memlab.memory.memory`, how keys are read in evaluation in `memlab.memory.reading`.
+common is in `memlab.memory.memory`, how keys are read in evaluation in `memlab.memory.reading`; `memlab.memory.shards`
+shares the work out over processes.
 """
 
 from memlab.memory.chunked import ChunkedMemory
@@ -9,6 +10,7 @@ from memlab.memory.class_keys import LinearMemory, PrototypeMemory
 from memlab.memory.full import FullMemory
 from memlab.memory.memory import Memory
 from memlab.memory.reading import ReadAll, ReadTopK
+from memlab.memory.shards import ShardedMemory
 from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.topk import TopKMemory
@@ -24,6 +26,7 @@ __all__ = [
     "PrototypeMemory",
     "ReadAll",
     "ReadTopK",
+    "ShardedMemory",
     "Similarity",
     "StoredKeys",
     "TopKMemory",
