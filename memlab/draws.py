@@ -71,7 +71,6 @@ def of_objects(ids: Tensor, *, purpose: int, seed: int | None = None) -> Iterato
         _now.objects = before
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def uniform(count: int, width: int, *, device: torch.device) -> Tensor:
     """(count, width) float32 numbers from -1 to below 1: of the objects at hand if they are so many, else of torch's.
 
@@ -89,7 +88,6 @@ def uniform(count: int, width: int, *, device: torch.device) -> Tensor:
     return bits.bitwise_right_shift_(8).to(torch.float32).mul_(2.0**-23)  # 24 bits, which float32 holds exactly
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def dropped(count: int, width: int, *, p: float, device: torch.device) -> Tensor:
     """(count, width) whether each is dropped, true with probability p; see `uniform`."""
     _Step.draws += 1
@@ -97,6 +95,15 @@ def dropped(count: int, width: int, *, p: float, device: torch.device) -> Tensor
     if bits is None:
         return torch.rand(count, width, device=device) < p
     return bits < round(p * 2**32) - 2**31
+
+
+def leave_uncompiled() -> None:
+    """Have torch.compile call these functions as they are: what they give is no constant.
+
+    Not said where they are defined, as that would load the compiler, which takes a second.
+    """
+    for function in (uniform, dropped):
+        globals()[function.__name__] = torch.compiler.disable(function)
 
 
 class _Objects:

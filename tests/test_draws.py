@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memlab import draws
+from memlab.encoders import Dropout
 
 CPU = torch.device("cpu")
 N, WIDTH = 4000, 50
@@ -109,3 +110,19 @@ def test_the_context_around_is_back_afterwards() -> None:
         with pytest.raises(KeyError), draws.of_objects(torch.arange(9), purpose=1):
             raise KeyError
         assert torch.equal(draws.uniform(5, 3, device=CPU), expected)
+
+
+def test_a_compiled_encoder_draws_anew_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("uniform", "dropped"):
+        monkeypatch.setattr(draws, name, getattr(draws, name))  # as they were, afterwards
+    draws.leave_uncompiled()
+    encoder = Dropout(0.5)
+    compiled, x = torch.compile(encoder, backend="eager"), torch.ones(6, 40)
+    found = []
+    for seed in (1, 2, 1):
+        with draws.of_objects(torch.arange(6), purpose=0, seed=seed):
+            found.append(compiled(x))
+        with draws.of_objects(torch.arange(6), purpose=0, seed=seed):
+            assert torch.equal(found[-1], encoder(x))
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])

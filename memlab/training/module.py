@@ -76,6 +76,7 @@ class MemoryClassifier(pl.LightningModule):
         super().__init__()
         self.encoder = encoder
         if check_switch("compile", compile):
+            draws.leave_uncompiled()
             encoder.compile()
         self.memory = memory
         memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
