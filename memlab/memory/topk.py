@@ -197,7 +197,7 @@ class TopKMemory(Memory):
 
         def encode(part: slice) -> Tensor:
             keys = encoded_as_it_is(encoder, support, part, batch_size=self.chunk_size)
-            return torch.cat([self.similarity.search_vectors(batch) for batch in keys])
+            return self.similarity.search_vectors(keys)
 
         if self._vectors is None or not self._vectors.holds(support):
             state = self._interrupted
