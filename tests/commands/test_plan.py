@@ -51,7 +51,7 @@ def test_the_table_tells_the_parts_and_the_alternatives(memlab: Command) -> None
         "free",
     ]
     assert lines[6].endswith("it fits")
-    assert "here taken to try chunks of up to 512" in lines[8]
+    assert "here taken to try chunks of up to 1,000" in lines[8]
     assert [line[:44].rstrip() for line in lines[11:]] == [
         "memory=chunked memory.chunk_size=250",
         "memory=chunked memory.chunk_size=64",
