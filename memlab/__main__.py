@@ -16,6 +16,7 @@ from memlab.commands import (
     export,
     forget,
     info,
+    plan,
     predict,
     relabel,
     report,
@@ -36,6 +37,7 @@ COMMANDS = {
     "undo": (undo, "take the last change back"),
     "condense": (condense, "keep few of its objects, chosen so that answers stay"),
     "export": (export, "write it as ONNX and Parquet, for programs without memlab"),
+    "plan": (plan, "estimate what a training takes of memory, before it"),
     "bench": (bench, "measure time and memory beside other libraries"),
     "report": (report, "put runs into one table beside published figures"),
 }

@@ -122,7 +122,7 @@ class _Objects:
         of: Any = _numpy if self._ids.device.type == "cpu" else _torch
         if self._rows is None:  # most encoders draw nothing
             word = int.from_bytes(blake2b(b"%d %d" % self._place, digest_size=4).digest())
-            self._rows = of.mixed(of.line(self._ids, _OF_OBJECTS, word))[:, None]
+            self._rows = of.mixed(of.line(of.words(self._ids), _OF_OBJECTS, word))[:, None]
         columns = _columns(of, width, self._calls, self._ids.device)
         self._calls += 1
         words: Tensor = of.tensor(of.mixed(self._rows + columns))
@@ -137,15 +137,23 @@ def _bits(count: int, width: int) -> Tensor | None:
 @lru_cache(maxsize=256)
 def _columns(of: Any, width: int, call: int, device: torch.device) -> Any:
     with torch.inference_mode(False):
-        return of.mixed(of.line(torch.arange(width, device=device), _OF_COLUMNS, call * _OF_CALLS + 1))
+        return of.mixed(of.line(of.count(width, device), _OF_COLUMNS, call * _OF_CALLS + 1))
 
 
 class _numpy:  # noqa: N801  # the name of what it computes with
     """For host memory: of a few hundred words torch's operations take three times as long."""
 
     @staticmethod
-    def line(numbers: Tensor, factor: int, word: int) -> NDArray[np.uint32]:
-        return numbers.numpy().astype(np.uint32) * np.uint32(factor) + np.uint32(word & 0xFFFFFFFF)
+    def words(numbers: Tensor) -> NDArray[np.uint32]:
+        return numbers.numpy().astype(np.uint32)
+
+    @staticmethod
+    def count(number: int, _: torch.device) -> NDArray[np.uint32]:
+        return np.arange(number, dtype=np.uint32)
+
+    @staticmethod
+    def line(words: NDArray[np.uint32], factor: int, word: int) -> NDArray[np.uint32]:
+        return words * np.uint32(factor) + np.uint32(word & 0xFFFFFFFF)
 
     @staticmethod
     def mixed(words: NDArray[np.uint32]) -> NDArray[np.uint32]:
@@ -164,8 +172,16 @@ class _torch:  # noqa: N801
     """For a GPU. int32 has no shift that brings in zeros, hence the masks."""
 
     @staticmethod
-    def line(numbers: Tensor, factor: int, word: int) -> Tensor:
-        return numbers.to(torch.int32, copy=True).mul_(_signed(factor)).add_(_signed(word))
+    def words(numbers: Tensor) -> Tensor:
+        return numbers.to(torch.int32)
+
+    @staticmethod
+    def count(number: int, device: torch.device) -> Tensor:
+        return torch.arange(number, dtype=torch.int32, device=device)
+
+    @staticmethod
+    def line(words: Tensor, factor: int, word: int) -> Tensor:
+        return words.mul(_signed(factor)).add_(_signed(word))
 
     @staticmethod
     def mixed(words: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from tests.trained.memories import make, pictures
 README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-TRAINED = tuple(f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "report", "serve"})
+TRAINED = tuple(f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "plan", "report", "serve"})
 TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
 
 
@@ -60,6 +60,14 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
 def test_benchmark_commands_run(text: str, tmp_path: Path) -> None:
     small = ["--tasks=evaluation", "--sizes=40", "--rounds=1", "--contenders=memlab tiles", f"--output={tmp_path}"]
     assert main([*text.split()[1:], *small]) == 0
+
+
+def test_the_plan_is_of_the_run_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = (command for command in COMMANDS if command.startswith("memlab plan"))
+    assert text.removeprefix("memlab plan ") in [command.removeprefix("python train.py ") for command in TRAINING]
+    monkeypatch.chdir(tmp_path)
+    write_idx(tmp_path / "data")
+    assert main([*text.split()[1:], "support.size=50"]) == 0  # the file above has 200 images
 
 
 @pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab report")])
@@ -122,7 +130,7 @@ def test_python_example_on_a_trained_memory_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_shown_is_run_by_a_test() -> None:
-    known = ("python train.py", "memlab bench", "memlab report", "memlab serve", "curl", *TRAINED)
+    known = ("python train.py", "memlab bench", "memlab plan", "memlab report", "memlab serve", "curl", *TRAINED)
     assert all(command.startswith(known) for command in COMMANDS[2:])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from functools import partial
 from typing import Any
@@ -92,6 +93,20 @@ class ChunkedMemory(ExactMemory):
         """
         self.chunk_size = halved(self.chunk_size)
 
+    def encoded_with_graph(self, *, support: int, queries: int) -> tuple[int, int]:
+        """See `Memory.encoded_with_graph`; the largest chunk that ``auto`` usually tries, until it has measured."""
+        return support, min(self.chunk_size or USUALLY_TRIED, support)
+
+    def kept_graphs(self, *, parts: int, graph_bytes: float, free: int) -> int:
+        """See `Memory.kept_graphs`."""
+        return min(self._graphs(max(graph_bytes, 1), free=free), parts)
+
+    def small(self, *, objects: int, at_once: int) -> ChunkedMemory:
+        """See `Memory.small`; no graph is kept."""
+        made = copy.deepcopy(self)
+        made.chunk_size, made.activation_budget, made._knows_encoder = at_once, 0, True
+        return made
+
     def state(self) -> dict[str, Any]:
         """What was measured or halved, on which rounding depends; see `Memory.state`."""
         return {"asked": self._asked, "chunk_size": self.chunk_size, "kept_at_most": self._kept_at_most}
@@ -107,11 +122,13 @@ class ChunkedMemory(ExactMemory):
             return 0
         chunks = self.parts(scored.support)
         if self._kept_at_most is None:
-            budget = self.activation_budget
-            if budget < 1:
-                budget *= free_memory(query.device)
-            self._kept_at_most = int(budget // graph_bytes(query, scored, chunks[0]))
+            self._kept_at_most = self._graphs(graph_bytes(query, scored, chunks[0]), free=free_memory(query.device))
         return min(self._kept_at_most, len(chunks))
+
+    def _graphs(self, size: float, *, free: int) -> int:
+        """How many of a size the budget is for."""
+        budget = self.activation_budget * (free if self.activation_budget < 1 else 1)
+        return int(budget // size)
 
 
 def graph_bytes(query: Tensor, scored: ScoredSupport, part: slice) -> int:
@@ -157,6 +174,8 @@ def halved(chunk_size: int | None) -> int:
 
 
 SMALLEST_CHUNK_TRIED = 32
+USUALLY_TRIED = 1024
+"""The largest chunk that is tried where 256 is the best, as of most encoders on a CPU that has nothing else to do."""
 WORTH_ITS_MEMORY = 0.95
 """A chunk of twice the size is better if an object takes less than this share of the time."""
 

@@ -49,6 +49,10 @@ class LinearMemory(Memory):
         """See `Memory.sizes`."""
         return {"support": 0}
 
+    def encoded_with_graph(self, *, support: int, queries: int) -> tuple[int, int]:
+        """None; see `Memory.encoded_with_graph`."""
+        return 0, 0
+
     def shrink(self) -> None:
         """See `Memory.shrink`."""
         raise OutOfMemoryError("out of memory in a training step; needs a smaller batch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,8 @@ class Memory(nn.Module):
 
     needs_whole_support = False
     """Whether it reads the whole training set and nothing less."""
+    encodes_as_it_finds = False
+    """Whether one step encodes more of its support than another, as chance has it."""
 
     def __init__(self, *, similarity: Similarity) -> None:
         super().__init__()
@@ -85,6 +88,38 @@ class Memory(nn.Module):
             OutOfMemoryError: if there is nothing to make smaller.
         """
         raise NotImplementedError
+
+    def encoded_with_graph(self, *, support: int, queries: int) -> tuple[int, int]:
+        """How many objects a step encodes with gradient at most, and how many of them at a time.
+
+        Args:
+            support: M.
+            queries: B.
+        """
+        return support, support
+
+    def kept_graphs(self, *, parts: int, graph_bytes: float, free: int) -> int:
+        """How many parts of a support keep their graph for the backward, besides the one under way.
+
+        Args:
+            parts: that a support has.
+            graph_bytes: of the graph of one.
+            free: bytes that can be had.
+        """
+        return 0
+
+    def held_bytes(self, *, support: int, embedding_size: int) -> int:
+        """What it holds of a support from step to step, besides parameters.
+
+        Args:
+            support: M.
+            embedding_size: D.
+        """
+        return 0
+
+    def small(self, *, objects: int, at_once: int) -> Memory:
+        """A copy to try a step with, of a support of so few objects, so many of which are encoded at a time."""
+        return copy.deepcopy(self)
 
     def after_step(self) -> dict[str, Tensor | float]:
         """Take note that a training step is over, the optimizer's included; figures about it, to be logged."""

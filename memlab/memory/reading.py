@@ -10,9 +10,10 @@ from torch import Tensor
 from memlab import functional
 from memlab.checks import check_whole_number
 from memlab.functional import ClassRead
-from memlab.index import Index, Places
+from memlab.index import ExactIndex, Index, Places
+from memlab.index.index import COMPARED_AT_A_TIME
 from memlab.memory.evidence import Evidence, weigh
-from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.stored_keys import SCORES_AT_A_TIME, StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -30,6 +31,14 @@ class ReadAll:
     def cells(self, available: int) -> int:
         """How many keys of so many a query reads."""
         return available
+
+    def scores_at_a_time(self, device: torch.device) -> int:
+        """Entries of the largest (B, tile) matrix of scores."""
+        return SCORES_AT_A_TIME.get(device.type, 2**19) * (torch.get_num_threads() if device.type == "cpu" else 1)
+
+    def small(self) -> ReadAll:
+        """One as this to try a read of few keys with."""
+        return copy.copy(self)
 
     def class_scores(self, query: Tensor, exclude: Tensor | None = None) -> Tensor:
         """(B, C) class scores alone, of what `read` gives."""
@@ -98,6 +107,14 @@ class ReadTopK(ReadAll):
     def cells(self, available: int) -> int:
         """See `ReadAll.cells`."""
         return min(self.k, available)
+
+    def scores_at_a_time(self, device: torch.device) -> int:
+        """See `ReadAll.scores_at_a_time`."""
+        return COMPARED_AT_A_TIME.get(device.type, 2**23)
+
+    def small(self) -> ReadTopK:
+        """See `ReadAll.small`; nothing is approximate."""
+        return ReadTopK(k=1, index=ExactIndex())
 
     def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
         """See `ReadAll.read`. Without gradient of the choice; differentiable in queries and keys."""

@@ -23,8 +23,11 @@ they are enough to be worth a launch."""
 
 
 @torch.no_grad()
-def encoded_as_it_is(encoder: nn.Module, support: Support, part: slice, *, batch_size: int) -> list[Tensor]:
+def encoded_as_it_is(encoder: nn.Module, support: Support, part: slice, *, batch_size: int) -> Tensor:
     """Keys of a part of a support: of its objects without augmentation, by the encoder as in evaluation.
+
+    Each batch goes into its place at once. Small keys kept one by one lie between the large activations of the next
+    batches in the heap of a CPU, where these are then not put into the room of those before.
 
     Args:
         encoder: f; its layers are put into evaluation mode meanwhile.
@@ -33,11 +36,19 @@ def encoded_as_it_is(encoder: nn.Module, support: Support, part: slice, *, batch
         batch_size: objects encoded at a time.
 
     Returns:
-        (m, D) keys, batch by batch.
+        (m, D) keys.
     """
-    batches = parts(part.stop, batch_size, start=part.start)
+    first, *others = parts(part.stop, batch_size, start=part.start)
     with in_evaluation(encoder):
-        return [encoder(support.inputs_as_they_are(batch)) for batch in batches]
+        made: Tensor = encoder(support.inputs_as_they_are(first))
+        if not others:
+            return made
+        keys = made.new_empty(part.stop - part.start, *made.shape[1:])
+        keys[: len(made)] = made
+        del made
+        for batch in others:
+            keys[batch.start - part.start : batch.stop - part.start] = encoder(support.inputs_as_they_are(batch))
+    return keys
 
 
 @contextmanager
@@ -73,7 +84,7 @@ class StoredKeys:
     @classmethod
     def encode(cls, *, encoder: nn.Module, similarity: Similarity, support: Support, batch_size: int) -> StoredKeys:
         """Encode a support as it is, ``batch_size`` objects at a time; see `encoded_as_it_is`."""
-        keys = torch.cat(encoded_as_it_is(encoder, support, slice(0, len(support)), batch_size=batch_size))
+        keys = encoded_as_it_is(encoder, support, slice(0, len(support)), batch_size=batch_size)
         return cls(keys, support.labels, support.ids, support.num_classes, similarity)
 
     def __len__(self) -> int:

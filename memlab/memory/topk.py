@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -67,6 +68,7 @@ class TopKMemory(Memory):
     """
 
     needs_whole_support = True
+    encodes_as_it_finds = True
 
     def __init__(
         self,
@@ -181,6 +183,24 @@ class TopKMemory(Memory):
         """
         self.chunk_size = halved(self.chunk_size)
 
+    def encoded_with_graph(self, *, support: int, queries: int) -> tuple[int, int]:
+        """See `Memory.encoded_with_graph`: K cells of each query, none of which another has found."""
+        cells = min(queries * self.k, support)
+        return cells, min(self.chunk_size, cells)
+
+    def held_bytes(self, *, support: int, embedding_size: int) -> int:
+        """See `Memory.held_bytes`: of each object its vector in float32 and some numbers, as its id and its age."""
+        return support * (4 * embedding_size + 64)
+
+    def small(self, *, objects: int, at_once: int) -> TopKMemory:
+        """See `Memory.small`; every object is found by two queries that have half of them for K, or by more."""
+        made = copy.copy(self)
+        made._modules = copy.deepcopy(self._modules)
+        made.k, made.index = max(self.k, -(-objects // 2)), _InTurn()
+        made.chunk_size, made._knows_encoder = at_once, True
+        made._vectors, made._interrupted, made._seconds = None, {}, {"refresh": 0.0, "step": 0.0}
+        return made
+
     def state(self) -> dict[str, Any]:
         """The index vectors with their ages, what the index cannot find again, and the chunk; see `Memory.state`."""
         chunk = {"asked": self._asked, "chunk_size": self.chunk_size}
@@ -199,7 +219,7 @@ class TopKMemory(Memory):
 
         def encode(part: slice) -> Tensor:
             keys = encoded_as_it_is(encoder, support, part, batch_size=self.chunk_size)
-            return torch.cat([self.similarity.search_vectors(batch) for batch in keys])
+            return self.similarity.search_vectors(keys)
 
         if self._vectors is None or not self._vectors.holds(support):
             state = self._interrupted
@@ -216,6 +236,13 @@ class TopKMemory(Memory):
         self._vectors = IndexVectors(ids=ids, index=self.index, metric=self.similarity.metric)
         self._vectors.restore(self._interrupted)
         self._interrupted = {}
+
+
+class _InTurn(ExactIndex):
+    """Gives its vectors to the queries in turn, however near they are, so that few queries find all."""
+
+    def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
+        return torch.arange(len(queries) * k, device=queries.device).remainder(len(self)).view(len(queries), k)
 
 
 @dataclass

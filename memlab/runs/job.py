@@ -19,6 +19,7 @@ from memlab.baselines import Baseline
 from memlab.device import peak_memory
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
+from memlab.runs.memory_advice import warn_if_too_large
 from memlab.runs.mistakes import UserError, mistakes_in_one_line
 from memlab.runs.results import results_table, write_confusion, write_flipped, write_predictions, write_results
 from memlab.runs.resume import note
@@ -86,6 +87,7 @@ def _check_has_all_parts(run: Run) -> None:
 def fit(run: Run) -> dict[str, float]:
     """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
     start = time.perf_counter()
+    warn_if_too_large(run)
     with _what_ends_training_in_one_line():
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=run.start, weights_only=True)
     if not run.best_checkpoint.best_model_path:

@@ -84,9 +84,7 @@ class Model:
         store.mean, store.deviation = self.mean, self.deviation
         support = Support(store, torch.arange(len(raw), device=self.device), self.dtype)
         with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            return torch.cat(
-                encoded_as_it_is(self.encoder, support, slice(0, len(raw)), batch_size=self.batch_size)
-            ).detach()
+            return encoded_as_it_is(self.encoder, support, slice(0, len(raw)), batch_size=self.batch_size)
 
     def weights(self) -> dict[str, Tensor]:
         """All tensors, in host memory."""

@@ -73,7 +73,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.eval_batch_size = check_whole_number("eval_batch_size", eval_batch_size)
         self._num_workers = check_whole_number("num_workers", num_workers, minimum=0)
         self._location = check_choice("location", location, ["device", "host"])
-        self._augmentation = None if isinstance(augmentation, nn.Identity) else augmentation
+        self.augmentation = None if isinstance(augmentation, nn.Identity) else augmentation
+        """Random change of training inputs, or None."""
         self.data = data
         self.store = data.store
         if validation_fraction == "auto":
@@ -85,8 +86,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             )
         self.test_rows = data.test_rows
         self.store.normalise_by(self.train_rows)
-        if self._augmentation is not None:
-            try_augmentation(self._augmentation, self.store, self.train_rows)
+        if self.augmentation is not None:
+            try_augmentation(self.augmentation, self.store, self.train_rows)
         if batch_size == "auto":
             batch_size = _batch_size(self.store.input_shape, train_size=len(self.train_rows))
         batch_size = check_whole_number("batch_size", batch_size, or_else="auto")
@@ -124,7 +125,10 @@ class EpisodeDataModule(pl.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Put the store where it is to be kept."""
         assert self.trainer is not None
-        device = self.trainer.strategy.root_device
+        self.place(self.trainer.strategy.root_device)
+
+    def place(self, device: torch.device) -> None:
+        """Put the store where it is to be kept for a device that computes."""
         self.store.place(inputs_on=device if self._location == "device" else torch.device("cpu"), compute_on=device)
 
     def train_dataloader(self) -> DataLoader[EpisodeRows]:
@@ -182,7 +186,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
 
     def _augmented(self, rows: Tensor) -> Support:
-        return Support(self.store, self._near_inputs(rows), self._dtype, self._augmentation)
+        return Support(self.store, self._near_inputs(rows), self._dtype, self.augmentation)
 
     @cached_property
     def _whole_training_support(self) -> Support:

@@ -268,6 +268,13 @@ class RaiseMallocThresholds(pl.Callback):
         if self._kept is not None:
             self._kept.after_step()
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give back what steps have freed: what is evaluated is of other sizes, and would lie beside it."""
+        if self._kept is not None:
+            give_back_freed_memory()
+
+    on_validation_end = on_validation_start
+
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say what was really kept."""
         if self._kept is not None:

@@ -60,7 +60,7 @@ def try_encoder(encoder: nn.Module, store: ObjectStore, rows: Tensor) -> int:
     """
     few = Support(store, rows[:QUERIES])
     name, n = f"encoder={_name(encoder)}", len(few)
-    (made,) = _tried(lambda: encoded_as_it_is(encoder, few, slice(0, n), batch_size=n), store, name=name)
+    made = _tried(lambda: encoded_as_it_is(encoder, few, slice(0, n), batch_size=n), store, name=name)
     if not (isinstance(made, Tensor) and made.dim() == 2 and len(made) == n and made.is_floating_point()):
         raise ValueError(f"{name}: makes {_kind(made)} of {n} objects; must make their embeddings, ({n}, D) floats")
     return made.shape[1]
