@@ -83,16 +83,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def check_new_or_empty(name: str, folder: Path) -> Path:
+def check_new_or_empty(name: str, folder: Path, *, but: str = "") -> Path:
     """Return a folder that does not exist yet or is empty.
 
     Args:
         name: the parameter.
         folder: what was given.
+        but: a name that may be in it.
 
     Raises:
         ValueError: if there is something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name != but for path in folder.iterdir())):
         raise ValueError(f"{name}={folder}: must be a new or an empty folder, so that nothing in it is lost")
     return folder

@@ -13,10 +13,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from memlab.files import check_new_or_empty
+from memlab.runs.claim import FILE, FolderInUseError, claimed
 from memlab.runs.composition import check_names, chosen_config
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
-from memlab.runs.hydra_callbacks import discarded_if_empty
+from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
 from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
 from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
 from memlab.signals import Interrupted, heeded
@@ -34,7 +35,12 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         conf: the folder of groups.
     """
     sys.path.append(str(Path.cwd()))  # last: where `_target_` finds classes of the user's own
-    with exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])), discarded_if_empty(), heeded():
+    with (
+        exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])),
+        discarded_if_empty(),
+        released_at_end(),
+        heeded(),
+    ):
         if not HELP.isdisjoint(sys.argv):
             print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
             return
@@ -55,10 +61,14 @@ def do(cfg: DictConfig, *, conf: str) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
-        with exit_on_mistakes():
+        with exit_on_mistakes(), mistakes_in_one_line(FolderInUseError), claimed(folder):
             return _do(cfg, folder, conf)
     try:
-        return _do(cfg, folder, conf)
+        with claimed(folder):
+            return _do(cfg, folder, conf)
+    except FolderInUseError as error:  # not logged, which would be in the folder
+        print(f"error: job {folder.name}: {error}", file=sys.stderr)
+        return math.nan
     except Exception as error:  # one job that fails must not cost the others: the sweep's report tells of it
         if not isinstance(error, UserError):
             log.exception("job %s", folder.name)
@@ -78,7 +88,7 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
             if results := read_results(folder):  # a job of a sweep; a run would not have come so far
                 return float(results[cfg.monitor])
         else:
-            check_new_or_empty("hydra.run.dir", folder)
+            check_new_or_empty("hydra.run.dir", folder, but=FILE)
     from memlab.runs.job import train
 
     try:
