@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from memlab.files import in_utf8
+from memlab.files import in_utf8, named_in_errors
 
 FILE = ".in_use"
 """Is in a folder while a process works in it; one that was killed leaves the file there, which then means nothing."""
@@ -66,7 +66,8 @@ def _locked(folder: Path) -> int:
             _lock(handle, folder, is_new=is_new)
             if os.path.samestat(os.fstat(handle), (folder / FILE).stat()):
                 os.ftruncate(handle, 0)
-                os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+                with named_in_errors(folder / FILE):
+                    os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
                 return handle
             os.close(handle)
         except BaseException as error:

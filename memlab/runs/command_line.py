@@ -13,18 +13,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from memlab.files import check_new_or_empty
-from memlab.runs.claim import FILE, FolderInUseError, claimed
+from memlab.runs.claim import FILE as CLAIM
+from memlab.runs.claim import FolderInUseError, claimed
 from memlab.runs.composition import check_names, chosen_config
+from memlab.runs.failure import FILE as FAILURE
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
-from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
+from memlab.runs.log import FILE as LOG
+from memlab.runs.mistakes import UserError, exit_on_mistakes, lack_of_room, mistakes_in_one_line
 from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
 from memlab.signals import Interrupted, heeded
 
 log = logging.getLogger("memlab")
 
 HELP = {"-h", "--help"}
+LEFT = (CLAIM, LOG, FAILURE)
+"""What a command may have left that could not begin: nothing in these is lost when another does."""
 
 
 def run(main: Callable[[], object], *, conf: str) -> None:
@@ -88,7 +93,7 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
             if results := read_results(folder):  # a job of a sweep; a run would not have come so far
                 return float(results[cfg.monitor])
         else:
-            check_new_or_empty("hydra.run.dir", folder, but=FILE)
+            check_new_or_empty("hydra.run.dir", folder, but=LEFT)
     from memlab.runs.job import train
 
     try:
@@ -97,6 +102,11 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
         if not was_begun(folder):
             raise
         raise Interrupted(interruption.number, f"go on with {_going_on(folder)}") from None
+    except Exception as error:
+        if not (full := lack_of_room(error)):
+            raise
+        going_on = f"go on with {_going_on(folder)}" if was_begun(folder) else "start it again"
+        raise UserError(f"{full}; make room, then {going_on}") from error
 
 
 def _going_on(folder: Path) -> str:
