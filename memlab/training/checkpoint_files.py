@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedCheckpointError(f"{name}: no such file; must be a checkpoint that train.py wrote")
     try:
-        if (known := _noted(path)) and digest_of(path) not in known:
+        if _beside(path).is_file() and digest_of(path) not in _noted(path):
             raise ValueError("its checksum is another")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
@@ -146,4 +146,4 @@ def _note(path: Path, *digests: str) -> None:
 
 def _noted(path: Path) -> list[str]:
     """Checksums of what the file of that name is, or was until it was replaced."""
-    return _beside(path).read_text().split() if _beside(path).is_file() else []
+    return _beside(path).read_text(errors="replace").split() if _beside(path).is_file() else []

@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -330,3 +331,67 @@ class TestDamage:
             assert (run / "checkpoints" / f"damaged_{name}.ckpt").is_file()
             assert f"{name}.ckpt: truncated, damaged or not a checkpoint" in (run / "train.log").read_text()
         assert equal(torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"], best)
+
+
+class Prepared(NamedTuple):
+    """A run that was killed in its third epoch, and what it comes to if it is not."""
+
+    folder: Path
+    straight: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    straight, folder = (tmp_path_factory.mktemp(name) for name in ("straight", "prepared"))
+    words = (*QUIET, *SMALL)
+    assert status_of(start(*words, folder=straight)) == 0, (straight / "said.txt").read_text()
+    assert status_of(start(*words, folder=folder, kill=Kill("on_train_batch_start", 16, signal.SIGKILL))) < 0
+    assert {path.name for path in (folder / "run" / "checkpoints").iterdir()} == {
+        f"{before}{name}.ckpt{beside}"
+        for before in ("", "before_")
+        for name in ("last", "best")
+        for beside in ("", ".sha256")
+    }
+    return Prepared(folder, outcome(straight))
+
+
+SMALL = ("trainer.max_epochs=3", "encoder=linear", "encoder.embedding_size=8", "data.train_fraction=0.3")
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """What may become of a file: cut, emptied, a bit turned, a page of zeros, bytes behind it."""
+    place, page = chance.randrange(len(content)), b"\0" * min(4096, len(content))
+    kinds = {
+        "cut": lambda: content[:place],
+        "emptied": lambda: b"",
+        "turned": lambda: content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :],
+        "zeros": lambda: (content[:place] + page + content[place + len(page) :])[: len(content)],
+        "longer": lambda: content + chance.randbytes(chance.randint(1, 5000)),
+    }
+    return kinds[chance.choice(sorted(kinds))]()
+
+
+@pytest.mark.parametrize(
+    "trial", [pytest.param(trial, marks=[pytest.mark.stress] if trial >= 4 else []) for trial in range(200)]
+)
+def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared, trial: int) -> None:
+    chance = random.Random(trial)
+    folder = tmp_path / "copy"
+    checkpoints = folder / "run" / "checkpoints"
+    shutil.copytree(prepared.folder, folder)
+    hit = []
+    files = sorted(checkpoints.iterdir())
+    for file in chance.sample(files, chance.randint(1, len(files))):
+        content = file.read_bytes()
+        file.write_bytes(damaged(content, chance))
+        hit += [file.name] if file.read_bytes() != content else []
+    assert status_of(start("resume=run", folder=folder)) == 0, (folder / "said.txt").read_text()
+    log = (folder / "run" / "train.log").read_text()
+    used = re.search(r"goes on from \S*/(\S+), after", log)
+    print(f"damaged: {', '.join(hit) or 'none'}; used: {used[1] if used else 'none'}")
+    aside = {path.name.removeprefix("damaged_") for path in checkpoints.glob("damaged_*")}
+    assert {name for name in hit if name.endswith(".ckpt")} <= aside  # those whose checksum was hit may be in doubt
+    assert aside <= {name.removesuffix(".sha256") for name in hit}
+    assert all(f"{name}: truncated, damaged or not a checkpoint" in log for name in aside)
+    assert (used is None) == ({"best.ckpt", "before_best.ckpt"} <= aside)
+    assert differences(prepared.straight, outcome(folder)) == []
