@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ DAMAGES = (
     pickle.PickleError,
 )
 """What readers raise when a file is not whole or not what its name says; torch's go through it as through a program."""
+
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+"""What the address of something begins with that may be elsewhere, and is not fetched."""
 
 
 def in_utf8(name: str | Path) -> str:

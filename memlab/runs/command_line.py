@@ -22,7 +22,7 @@ from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
 from memlab.runs.log import FILE as LOG
 from memlab.runs.mistakes import UserError, exit_on_mistakes, lack_of_room, mistakes_in_one_line
-from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
+from memlab.runs.resume import PARAMETER, NothingLeftError, check_parts, check_same, was_begun, words_to_go_on
 from memlab.signals import Interrupted, heeded
 
 log = logging.getLogger("memlab")
@@ -86,6 +86,8 @@ def do(cfg: DictConfig, *, conf: str) -> float:
 def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     with mistakes_in_one_line(ValueError):
         check_names(cfg, conf=conf)
+        if cfg.resume:
+            check_parts(cfg, HydraConfig.get().overrides.task, conf=conf)
         if cfg.resume and was_begun(folder):
             from memlab.runs.results import read_results  # numpy comes with it
 

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from memlab.signals import TRY_AGAIN
+from memlab.training.checkpoint_files import digest_of
+from memlab.training.checkpoints import newest_checkpoint
 from tests.conftest import SMOKE, Outcome
 from tests.processes import Kill, start, status_of
 from tests.runs.test_mistakes import assert_one_line
@@ -258,11 +260,18 @@ class TestFolder:
             "optimizer._target_=${data._target_}",
             "hydra.job_logging.handlers.file={'()': os.system}",
             "--config-dir=/tmp",
+            "optimizer=../../../../../../../..{here}/evil",
+            "experiment=/../../../../../../../..{here}/evil",
+            "+experiment@encoder=../../../../../../../..{here}/evil",
+            "+encoder.more='${{oc.decode:\"{{_tar${{oc.select:none,get}}_: os.mkdir, path: ran}}\"}}'",
         ],
     )
     def test_of_somebody_else_runs_nothing_of_theirs(self, command: Callable[..., Outcome], word: str) -> None:
         command(*SMOKE, "hydra.run.dir=run")
         (Path("run") / "results.json").unlink()
+        Path("evil.yaml").write_text("_target_: os.mkdir\npath: ran\n")
+        if "{here}" in word or "${{" in word:
+            word = word.format(here=Path.cwd())
         with (Path("run") / "overrides.yaml").open("a") as file:
             file.write(f"- {json.dumps(word)}\n")
         outcome = command("resume=run")
@@ -395,3 +404,56 @@ def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared
     assert all(f"{name}: truncated, damaged or not a checkpoint" in log for name in aside)
     assert (used is None) == ({"best.ckpt", "before_best.ckpt"} <= aside)
     assert differences(prepared.straight, outcome(folder)) == []
+
+
+class Touch:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("ran",)
+
+
+class TestForeignCheckpoint:
+    """One that does something when it is unpickled, with a checksum that fits and without one."""
+
+    @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+    @pytest.mark.parametrize("content", [{"memlab": Touch()}, {"state_dict": {"weight": Touch()}}, Touch()])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_is_put_aside(self, prepared: Prepared, tmp_path: Path, name: str, content: Any, known: bool) -> None:
+        checkpoints = tmp_path / "checkpoints"
+        shutil.copytree(prepared.folder / "run" / "checkpoints", checkpoints)
+        write_foreign(checkpoints / name, content, known=known)
+        newest = newest_checkpoint(checkpoints)
+        assert newest is not None
+        assert newest.name in ("last.ckpt", "before_last.ckpt", "best.ckpt")
+        assert (checkpoints / f"damaged_{name}").is_file()
+        assert not Path("ran").exists()
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_is_refused(self, command: Callable[..., Outcome], tmp_path: Path, known: bool) -> None:
+        write_foreign(tmp_path / "foreign.ckpt", {"memlab": Touch()}, known=known)
+        outcome = command(*SMOKE, "ckpt_path=foreign.ckpt")
+        assert_one_line(outcome, "ckpt_path=foreign.ckpt: truncated, damaged or not a checkpoint .UnpicklingError.; ")
+        assert not (tmp_path / "ran").exists()
+
+
+def write_foreign(path: Path, content: Any, *, known: bool) -> None:
+    torch.save(content, path)
+    beside = path.with_name(f"{path.name}.sha256")
+    if known:
+        beside.write_text(digest_of(path))
+    else:
+        beside.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("scheme", ["https://", "s3://", "file://", "memory://"])
+@pytest.mark.parametrize("parameter", ["ckpt_path", "resume"])
+def test_address_is_not_fetched(
+    command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, parameter: str, scheme: str
+) -> None:
+    def connect(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    outcome = command(*SMOKE, f"{parameter}={scheme}host/place")
+    assert_one_line(
+        outcome, f"{parameter}={scheme}host/place: is an address; must be a (file|folder) here, copy it first"
+    )
