@@ -11,6 +11,7 @@ from memlab.commands import (
     audit,
     bench,
     condense,
+    doctor,
     evaluate,
     explain,
     export,
@@ -37,6 +38,7 @@ COMMANDS = {
     "condense": (condense, "keep few of its objects, chosen so that answers stay"),
     "export": (export, "write it as ONNX and Parquet, for programs without memlab"),
     "bench": (bench, "measure time and memory beside other libraries"),
+    "doctor": (doctor, "what it is installed with and on, and what is wrong"),
     "report": (report, "put runs into one table beside published figures"),
 }
 
