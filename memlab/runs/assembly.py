@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -38,8 +37,6 @@ from memlab.training.compatibility import check_fits, check_something_left
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
-
-log = logging.getLogger("memlab")
 
 T = TypeVar("T")
 
@@ -139,9 +136,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
 def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Path | None:
     """The checkpoint to go on from: with ``resume`` the newest in the folder, if there is one."""
     if cfg.resume and (newest := newest_checkpoint(Path(cfg.callbacks.last_checkpoint.dirpath))):
-        checkpoint = read_checkpoint(newest)
-        check_fits(checkpoint, model, name=str(newest))
-        log.info(f"goes on from {newest}, after {checkpoint['global_step']:,} steps")
+        check_fits(read_checkpoint(newest), model, name=str(newest))
         return newest
     if cfg.ckpt_path is None:
         return None

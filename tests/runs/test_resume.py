@@ -396,7 +396,7 @@ def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared
         hit += [file.name] if file.read_bytes() != content else []
     assert status_of(start("resume=run", folder=folder)) == 0, (folder / "said.txt").read_text()
     log = (folder / "run" / "train.log").read_text()
-    used = re.search(r"goes on from \S*/(\S+), after", log)
+    used = re.search(r"goes on from (\S+), after", log)
     print(f"damaged: {', '.join(hit) or 'none'}; used: {used[1] if used else 'none'}")
     aside = {path.name.removeprefix("damaged_") for path in checkpoints.glob("damaged_*")}
     assert {name for name in hit if name.endswith(".ckpt")} <= aside  # those whose checksum was hit may be in doubt
@@ -404,6 +404,16 @@ def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared
     assert all(f"{name}: truncated, damaged or not a checkpoint" in log for name in aside)
     assert (used is None) == ({"best.ckpt", "before_best.ckpt"} <= aside)
     assert differences(prepared.straight, outcome(folder)) == []
+
+
+def test_run_whose_last_checkpoint_is_lost_has_one_again_though_it_had_ended(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    assert status_of(start(*QUIET, *SMALL, folder=tmp_path, kill=Kill("on_test_start", 1, signal.SIGKILL))) < 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / "last.ckpt").write_bytes(b"")
+    assert status_of(start("resume=run", folder=tmp_path)) == 0, (tmp_path / "said.txt").read_text()
+    assert differences(prepared.straight, outcome(tmp_path)) == []
 
 
 class Touch:
@@ -423,7 +433,9 @@ class TestForeignCheckpoint:
         write_foreign(checkpoints / name, content, known=known)
         newest = newest_checkpoint(checkpoints)
         assert newest is not None
-        assert newest.name in ("last.ckpt", "before_last.ckpt", "best.ckpt")
+        assert newest == checkpoints / "last.ckpt"
+        best = digest_of(checkpoints / "best.ckpt")
+        assert torch.load(newest, weights_only=True)["resume"]["best"] == best
         assert (checkpoints / f"damaged_{name}").is_file()
         assert not Path("ran").exists()
 
