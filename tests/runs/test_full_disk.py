@@ -94,7 +94,7 @@ def disk(tmp_path: Path) -> Iterator[Callable[..., None]]:
 @pytest.mark.parametrize(
     "pages",
     [
-        pytest.param(pages, marks=[] if pages in (4, 11, 40) else [pytest.mark.stress])
+        pytest.param(pages, marks=[] if pages in (11, 40) else [pytest.mark.stress])
         for pages in (*range(1, 61), *range(65, 235, 5))
     ],
 )

@@ -381,7 +381,7 @@ def damaged(content: bytes, chance: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "trial", [pytest.param(trial, marks=[pytest.mark.stress] if trial >= 4 else []) for trial in range(200)]
+    "trial", [pytest.param(trial, marks=[pytest.mark.stress] if trial >= 3 else []) for trial in range(200)]
 )
 def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared, trial: int) -> None:
     chance = random.Random(trial)
