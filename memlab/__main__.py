@@ -11,6 +11,7 @@ from memlab.commands import (
     audit,
     bench,
     condense,
+    doctor,
     evaluate,
     explain,
     export,
@@ -39,6 +40,7 @@ COMMANDS = {
     "export": (export, "write it as ONNX and Parquet, for programs without memlab"),
     "plan": (plan, "estimate what a training takes of memory, before it"),
     "bench": (bench, "measure time and memory beside other libraries"),
+    "doctor": (doctor, "what it is installed with and on, and what is wrong"),
     "report": (report, "put runs into one table beside published figures"),
 }
 

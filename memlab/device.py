@@ -1,4 +1,4 @@
-"""The machine under a run: clock, name, memory that is free or taken, and what the C library keeps of it on a CPU."""
+"""The machine under a run: clock, name, cores, memory that is free or taken or kept by the C library, file systems."""
 
 from __future__ import annotations
 
@@ -94,10 +94,11 @@ def machine_name(device: torch.device) -> str:
     """What computes, as ``2 cores, AMD EPYC``."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{psutil.cpu_count()} cores, {_processor()}"
+    return f"{psutil.cpu_count()} cores, {processor()}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """What the processor is called."""
     described = Path("/proc/cpuinfo")
     if described.exists():
         for line in described.read_text().splitlines():
@@ -106,27 +107,77 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def cores() -> int:
+    """Cores of the machine, those of hyper-threading counted."""
+    return psutil.cpu_count() or 1
+
+
+def usable_cores() -> float:
+    """Cores that this process may use: those it is bound to, or the share of time that its control groups leave."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores()
+    return min([float(bound), *(share for folder, _ in _groups("cpu") for share in _quota(folder))])
+
+
+def host_memory() -> tuple[int, int]:
+    """Bytes of memory of the host that can be had, and that there are."""
+    memory = psutil.virtual_memory()
+    return memory.available, memory.total
+
+
+def memory_limit() -> int | None:
+    """Bytes that the control group of this process and those above it allow it, the least of them; None without."""
+    limits = [folder / names[0] for folder, names in _groups("memory")]
+    known = [int(text) for limit in limits if (text := _text(limit).strip()).isdigit()]
+    return min((limit for limit in known if limit < psutil.virtual_memory().total), default=None)
+
+
+def file_system(path: Path) -> str:
+    """The kind of file system that a path is on, as ``ext4``, ``tmpfs`` or ``nfs4``; empty if it cannot be told."""
+    place = path.resolve()
+    mounts = {Path(mount.mountpoint): mount.fstype for mount in psutil.disk_partitions(all=True)}
+    return next((mounts[parent] for parent in (place, *place.parents) if parent in mounts), "")
+
+
 _VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
 """What control groups call the limit, what is used, and the file cache in it that is given up first."""
 
 
 def _left_by_groups() -> Iterator[int]:
-    """Bytes that the control group of this process, and each above it, leaves of its limit, if it has one.
+    """Bytes that the control group of this process, and each above it, leaves of its limit, if it has one."""
+    for folder, names in _groups("memory"):
+        yield from _left_by(folder, *names)
 
-    Linux has two versions of them, and both may be there: the second is one tree, the first has one for memory.
+
+def _groups(controller: str) -> Iterator[tuple[Path, tuple[str, str, str]]]:
+    """Folders of the control group of this process, and of each above it, and what they call memory.
+
+    Linux has two versions of them, and both may be there: the second is one tree, the first has one by controller.
     """
-    own = ROOT / "proc/self/cgroup"
-    if not own.exists():
-        return
-    for line in own.read_text().splitlines():
+    for line in _text(ROOT / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         group = Path(path.lstrip("/"))
         for place in (group, *group.parents):
             if not controllers:
-                yield from _left_by(ROOT / "sys/fs/cgroup" / place, *_VERSION_2)
-            elif "memory" in controllers.split(","):
-                yield from _left_by(ROOT / "sys/fs/cgroup/memory" / place, *_VERSION_1)
+                yield ROOT / "sys/fs/cgroup" / place, _VERSION_2
+            elif controller in controllers.split(","):
+                yield ROOT / "sys/fs/cgroup" / controller / place, _VERSION_1
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    """The cores' worth of time that one group has; nothing if it has all there is."""
+    words = _text(folder / "cpu.max").split()
+    words = words or [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    if len(words) == 2 and words[0].isdigit() and words[1].isdigit():  # else "max", or -1
+        yield int(words[0]) / int(words[1])
+
+
+def _text(file: Path) -> str:
+    """What is in a file; nothing if it is not there."""
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
 
 
 def _left_by(folder: Path, limit: str, used: str, cache: str) -> Iterator[int]:

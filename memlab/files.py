@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -24,6 +25,9 @@ DAMAGES = (
 )
 """What readers raise when a file is not whole or not what its name says; torch's go through it as through a program."""
 
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+"""What the address of something begins with that may be elsewhere, and is not fetched."""
+
 
 def in_utf8(name: str | Path) -> str:
     """A name of the file system as it can be written and drawn: bytes that are not UTF-8 as escapes."""
@@ -39,11 +43,23 @@ def named_when_whole(target: Path) -> Iterator[Path]:
     """
     unfinished = target.with_name(f"{target.name}.unfinished")
     try:
-        yield unfinished
-        unfinished.replace(target)
+        with named_in_errors(target):
+            yield unfinished
+            unfinished.replace(target)
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def named_in_errors(target: Path) -> Iterator[None]:
+    """Within this context an error of the system that names no file, as of one that is open already, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, in_utf8(target)) from error
 
 
 @contextmanager
@@ -83,16 +99,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def check_new_or_empty(name: str, folder: Path) -> Path:
+def check_new_or_empty(name: str, folder: Path, *, but: Container[str] = ()) -> Path:
     """Return a folder that does not exist yet or is empty.
 
     Args:
         name: the parameter.
         folder: what was given.
+        but: names that may be in it.
 
     Raises:
         ValueError: if there is something.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(path.name not in but for path in folder.iterdir())):
         raise ValueError(f"{name}={folder}: must be a new or an empty folder, so that nothing in it is lost")
     return folder

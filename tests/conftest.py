@@ -7,6 +7,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from memlab.__main__ import main
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.runs import mistakes
+from memlab.runs.log import LogFile
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -124,9 +126,10 @@ def command(
     GlobalHydra.instance().clear()
     root = logging.getLogger()
     for handler in root.handlers[:]:  # a later test may log, and the run's folder may be gone
-        if type(handler) is logging.FileHandler:
+        if isinstance(handler, LogFile):
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # its disk is full
+                handler.close()
 
 
 Command = Callable[..., tuple[int, str, str]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +22,40 @@ class Kill(NamedTuple):
     call: int
     number: int
 
+    def act(self) -> None:
+        os.kill(os.getpid(), self.number)
 
-def start(*words: str, folder: Path, kill: Kill | None = None, keyed: bool = True) -> BaseProcess:
+
+class Limit(NamedTuple):
+    """Bytes that no file of a process can go beyond, from when Lightning calls a hook for the n-th time."""
+
+    hook: str
+    call: int
+    size: int
+
+    def act(self) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, resource.RLIM_INFINITY))
+
+
+def start(
+    *words: str,
+    folder: Path,
+    kill: Kill | None = None,
+    limit: Limit | None = None,
+    keyed: bool = True,
+    training: Callable[[Any, Path], float] | None = None,
+) -> BaseProcess:
     """Start training in a folder; what it says goes into ``said.txt`` there.
 
-    Without ``keyed`` what is drawn is no function of seed, epoch and step, but follows from all that was drawn before.
+    Args:
+        words: of the command.
+        folder: to start it in.
+        kill: a signal to itself.
+        limit: a limit to the size of its files.
+        keyed: else what is drawn is no function of seed, epoch and step, but follows from all that was drawn before.
+        training: stands in for that of the run.
     """
-    process = FORKS.Process(target=_train, args=(words, folder, kill, keyed))
+    process = FORKS.Process(target=_train, args=(words, folder, [kill, limit], keyed, training))
     process.start()
     return process
 
@@ -58,7 +87,13 @@ class Scarce:
         return ScarceMLP(**words)
 
 
-def _train(words: tuple[str, ...], folder: Path, kill: Kill | None, keyed: bool) -> None:
+def _train(
+    words: tuple[str, ...],
+    folder: Path,
+    events: list[Kill | Limit | None],
+    keyed: bool,
+    training: Callable[[Any, Path], float] | None,
+) -> None:
     os.chdir(folder)
     with Path("said.txt").open("a") as said:
         os.dup2(said.fileno(), 1)
@@ -66,27 +101,31 @@ def _train(words: tuple[str, ...], folder: Path, kill: Kill | None, keyed: bool)
     import torch
 
     import train
+    from memlab.runs import job
 
     multiprocessing.set_start_method("fork", force=True)  # for workers, which would else import all once more
     torch.set_num_threads(1)
-    if kill is not None:
-        _send_when_called(kill)
+    for event in events:
+        if event is not None:
+            _act_when_called(event)
     if not keyed:
         _draw_in_turn()
+    if training is not None:
+        setattr(job, "train", training)  # noqa: B010
     sys.argv = ["train.py", *words]
     train.command()
 
 
-def _send_when_called(kill: Kill) -> None:
+def _act_when_called(event: Kill | Limit) -> None:
     from pytorch_lightning.trainer import call
 
     as_it_is, calls = call._call_callback_hooks, 0
 
     def counted(trainer: Any, hook_name: str, *arguments: Any, **words: Any) -> None:
         nonlocal calls
-        calls += hook_name == kill.hook
-        if hook_name == kill.hook and calls == kill.call:
-            os.kill(os.getpid(), kill.number)
+        calls += hook_name == event.hook
+        if hook_name == event.hook and calls == event.call:
+            event.act()
         as_it_is(trainer, hook_name, *arguments, **words)
 
     call._call_callback_hooks = counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ NO_LIMIT_V1 = 2**63 - 4096
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The root of a made-up file system; the host has `OF_THE_HOST` free."""
     monkeypatch.setattr(device, "ROOT", tmp_path)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=OF_THE_HOST))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=OF_THE_HOST, total=OF_THE_HOST))
     return tmp_path
 
 
@@ -120,3 +121,40 @@ def test_moments_follow_one_another(kind: str) -> None:
     assert first.until(second) >= 0
     assert first.until(third) == pytest.approx(first.until(second) + second.until(third), abs=1e-5)
     assert first.until(first) == 0
+
+
+class TestUsableCores:
+    """Those that a process is bound to, or fewer where its group has less time."""
+
+    def test_without_a_quota_it_is_those_that_it_is_bound_to(self, root: Path) -> None:
+        belongs_to(root, "0::/")
+        (root / "sys/fs/cgroup").mkdir(parents=True, exist_ok=True)
+        (root / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+        assert device.usable_cores() == len(os.sched_getaffinity(0))
+
+    def test_the_tightest_quota_counts(self, root: Path) -> None:
+        belongs_to(root, "0::/job")
+        (root / "sys/fs/cgroup/job").mkdir(parents=True)
+        (root / "sys/fs/cgroup/job/cpu.max").write_text("50000 100000\n")
+        (root / "sys/fs/cgroup/cpu.max").write_text("75000 100000\n")
+        assert device.usable_cores() == 0.5
+
+    def test_version_1(self, root: Path) -> None:
+        belongs_to(root, "4:cpu,cpuacct:/")
+        (root / "sys/fs/cgroup/cpu").mkdir(parents=True)
+        (root / "sys/fs/cgroup/cpu/cpu.cfs_quota_us").write_text("25000\n")
+        (root / "sys/fs/cgroup/cpu/cpu.cfs_period_us").write_text("100000\n")
+        assert device.usable_cores() == 0.25
+
+
+def test_limit_of_the_groups_is_the_least(root: Path) -> None:
+    belongs_to(root, "0::/a/b")
+    assert device.memory_limit() is None
+    group(root, "a", limit=300, used=100, reclaimable=0)
+    group(root, "a/b", limit="max", used=100, reclaimable=0)
+    assert device.memory_limit() == 300
+
+
+def test_kind_of_a_file_system() -> None:
+    assert device.file_system(Path("/proc/self")) == "proc"
+    assert device.file_system(Path.cwd())

@@ -25,6 +25,7 @@ from memlab.data.datasets import LabelledData
 from memlab.data.datasets.options import OPTIONS, varied
 from memlab.data.objects import ObjectStore
 from memlab.device import machine_name
+from memlab.files import ADDRESS
 from memlab.memory import Memory
 from memlab.memory.reading import check_k
 from memlab.runs.results import versions
@@ -139,6 +140,8 @@ def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Pat
         return newest
     if cfg.ckpt_path is None:
         return None
+    if ADDRESS.match(str(cfg.ckpt_path)):
+        raise ValueError(f"ckpt_path={cfg.ckpt_path}: is an address; must be a file here, copy it first")
     path = Path(cfg.ckpt_path)
     try:
         checkpoint = read_checkpoint(path)

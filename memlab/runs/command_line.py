@@ -13,17 +13,23 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from memlab.files import check_new_or_empty
+from memlab.runs.claim import FILE as CLAIM
+from memlab.runs.claim import FolderInUseError, claimed
 from memlab.runs.composition import check_names, chosen_config
+from memlab.runs.failure import FILE as FAILURE
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
-from memlab.runs.hydra_callbacks import discarded_if_empty
-from memlab.runs.mistakes import UserError, exit_on_mistakes, mistakes_in_one_line
-from memlab.runs.resume import PARAMETER, NothingLeftError, check_same, was_begun, words_to_go_on
+from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
+from memlab.runs.log import FILE as LOG
+from memlab.runs.mistakes import UserError, exit_on_mistakes, lack_of_room, mistakes_in_one_line
+from memlab.runs.resume import PARAMETER, NothingLeftError, check_parts, check_same, was_begun, words_to_go_on
 from memlab.signals import Interrupted, heeded, unmistaken
 
 log = logging.getLogger("memlab")
 
 HELP = {"-h", "--help"}
+LEFT = (CLAIM, LOG, FAILURE)
+"""What a command may have left that could not begin: nothing in these is lost when another does."""
 
 
 def run(main: Callable[[], object], *, conf: str) -> None:
@@ -34,7 +40,12 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         conf: the folder of groups.
     """
     sys.path.append(str(Path.cwd()))  # last: where `_target_` finds classes of the user's own
-    with exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])), discarded_if_empty(), heeded():
+    with (
+        exit_on_mistakes(known=lambda: chosen_config(conf, sys.argv[1:])),
+        discarded_if_empty(),
+        released_at_end(),
+        heeded(),
+    ):
         if not HELP.isdisjoint(sys.argv):
             print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
             return
@@ -56,10 +67,14 @@ def do(cfg: DictConfig, *, conf: str) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
-        with exit_on_mistakes():
+        with exit_on_mistakes(), mistakes_in_one_line(FolderInUseError), claimed(folder):
             return _do(cfg, folder, conf)
     try:
-        return _do(cfg, folder, conf)
+        with claimed(folder):
+            return _do(cfg, folder, conf)
+    except FolderInUseError as error:  # not logged, which would be in the folder
+        print(f"error: job {folder.name}: {error}", file=sys.stderr)
+        return math.nan
     except Exception as error:  # one job that fails must not cost the others: the sweep's report tells of it
         if not isinstance(error, UserError):
             log.exception("job %s", folder.name)
@@ -72,6 +87,8 @@ def do(cfg: DictConfig, *, conf: str) -> float:
 def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     with mistakes_in_one_line(ValueError):
         check_names(cfg, conf=conf)
+        if cfg.resume:
+            check_parts(cfg, HydraConfig.get().overrides.task, conf=conf)
         if cfg.resume and was_begun(folder):
             from memlab.runs.results import read_results  # numpy comes with it
 
@@ -79,7 +96,7 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
             if results := read_results(folder):  # a job of a sweep; a run would not have come so far
                 return float(results[cfg.monitor])
         else:
-            check_new_or_empty("hydra.run.dir", folder)
+            check_new_or_empty("hydra.run.dir", folder, but=LEFT)
     from memlab.runs.job import train
 
     try:
@@ -89,6 +106,11 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
         if not was_begun(folder):
             raise
         raise Interrupted(interruption.number, f"go on with {_going_on(folder)}") from None
+    except Exception as error:
+        if not (full := lack_of_room(error)):
+            raise
+        going_on = f"go on with {_going_on(folder)}" if was_begun(folder) else "start it again"
+        raise UserError(f"{full}; make room, then {going_on}") from error
 
 
 def _going_on(folder: Path) -> str:

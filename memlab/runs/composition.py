@@ -25,7 +25,7 @@ BEST_IS = {
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
 
 # Two commands may start in the same second: what tells their run folders apart must not be the clock.
-OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
 
 

@@ -13,6 +13,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from memlab.files import named_in_errors
+
 NUMBERED_CLASSES = 20
 """Up to so many classes their shares are written."""
 NAMED_CLASSES = 100
@@ -34,7 +36,8 @@ def draw_confusion(class_names: Sequence[str], counts: NDArray[np.int64], target
     image = draw_shares(axes, class_names, counts, named=NAMED_CLASSES, font_size=8)
     axes.set_title(title, fontsize=9, parse_math=False)
     figure.colorbar(image, ax=axes, shrink=0.8, format=PercentFormatter(1), label="share of the true class")
-    figure.savefig(target, dpi=130, bbox_inches="tight")
+    with named_in_errors(target):
+        figure.savefig(target, dpi=130, bbox_inches="tight")
 
 
 def draw_shares(

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from memlab.data.objects import ObjectStore
+from memlab.files import named_in_errors
 from memlab.memory.prediction import Prediction
 from memlab.runs.results import CURVES, read_curves
 
@@ -46,7 +47,8 @@ def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epo
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.text(0.01, -0.01, note, fontsize=8, color="dimgrey", va="top", wrap=True)
-    figure.savefig(target, dpi=130, bbox_inches="tight")
+    with named_in_errors(target):
+        figure.savefig(target, dpi=130, bbox_inches="tight")
 
 
 def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, title: str, objects: int) -> None:
@@ -85,7 +87,8 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
                 continue
             _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
             axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2, parse_math=False)
-    figure.savefig(target, dpi=110, bbox_inches="tight")
+    with named_in_errors(target):
+        figure.savefig(target, dpi=110, bbox_inches="tight")
 
 
 def choose_objects(prediction: Prediction, *, objects: int) -> Tensor:
@@ -163,4 +166,5 @@ def draw_heat_maps(
         axes.set_xticks(range(len(column_values)), column_values)
         axes.set_yticks(range(len(row_values)), row_values)
         figure.colorbar(image, ax=axes)
-    figure.savefig(target, dpi=130)
+    with named_in_errors(target):
+        figure.savefig(target, dpi=130)

@@ -1,18 +1,21 @@
-"""What Hydra calls around the jobs of a command: folders taken away if nothing came of them, the end of a sweep.
+"""What Hydra calls around the jobs of a command: folders taken away if nothing came of them, a sweep's claim, its end.
 
 Hydra makes these at every start, for ``--help`` too, so that nothing heavy is imported before it is needed.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from memlab.runs.claim import FolderInUseError, claimed
 
 
 class NewFolders(Callback):
@@ -47,6 +50,32 @@ def discarded_if_empty() -> Iterator[None]:
                     path.rmdir()
                 elif [*path.parent.iterdir()] == [path]:
                     path.unlink()
+
+
+class OneSweepAtATime(Callback):
+    """Hydra callback that claims the folder of a sweep, before Hydra writes into it."""
+
+    until_end: ClassVar[ExitStack] = ExitStack()
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Claim it until `released_at_end`.
+
+        Raises:
+            SystemExit: with status 1 if another process works in it; Hydra takes no exception for more than a warning.
+        """
+        with suppress(OSError):  # Hydra makes the folder next, and tells of it
+            try:
+                self.until_end.enter_context(claimed(Path(config.hydra.sweep.dir).absolute()))
+            except FolderInUseError as error:
+                print(f"error: {error}", file=sys.stderr)
+                raise SystemExit(1) from error
+
+
+@contextmanager
+def released_at_end() -> Iterator[None]:
+    """Give up what was claimed within this context."""
+    with OneSweepAtATime.until_end:
+        yield
 
 
 class SweepReport(Callback):

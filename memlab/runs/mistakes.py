@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import sys
@@ -18,6 +19,9 @@ from memlab.signals import TRY_AGAIN, Interrupted
 
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 """Hydra's own switch, as the user set it."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk, a share of one, and a file that can be no larger."""
 
 
 class UserError(Exception):
@@ -54,6 +58,16 @@ def mistakes_in_one_line(*kinds: type[Exception]) -> Iterator[None]:
         yield
     except kinds as error:
         raise UserError(one_line(error)) from error
+
+
+def lack_of_room(error: BaseException | None) -> str:
+    """Which file does not fit onto the disk and why, if that is what an exception came of; else nothing."""
+    said = ""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            said = one_line(error) if error.filename or not said else said
+        error = error.__cause__ or error.__context__
+    return said
 
 
 def one_line(

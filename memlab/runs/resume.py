@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-from memlab.files import write_whole
+from memlab.files import ADDRESS, write_whole
 from memlab.runs.mistakes import UserError
 
 PARAMETER = "resume"
@@ -47,6 +47,8 @@ CLASSES = re.compile(
     r"(torch\.optim(\.lr_scheduler)?|torchvision\.transforms(\.v2)?|pytorch_lightning\.(callbacks|loggers))\.[A-Z]\w*"
 )
 """Classes besides those of memlab that a run goes on with by itself."""
+TARGET = re.compile(r"_target_\s*[=:]\s*['\"]?([\w.]+)")
+"""A class as it is named in a word."""
 WHERE = (PARAMETER, "callbacks.*.dirpath")
 """Parameters that tell of the folder, which may have been moved."""
 
@@ -69,6 +71,8 @@ def words_to_go_on(words: Sequence[str], *, conf: str) -> list[str]:
     given = [word.removeprefix(f"{PARAMETER}=") for word in words if word.startswith(f"{PARAMETER}=")]
     if not given or not given[-1]:
         return list(words)
+    if ADDRESS.match(given[-1]):
+        raise UserError(f"{PARAMETER}={given[-1]}: is an address; must be a folder here, copy it first")
     from memlab.runs.results import FILE as RESULTS  # numpy comes with it
 
     folder, rest = Path(given[-1]), [word for word in words if not word.startswith(f"{PARAMETER}=")]
@@ -122,6 +126,34 @@ def check_same(cfg: DictConfig, folder: Path) -> None:
             )
 
 
+def check_parts(cfg: DictConfig, words: Sequence[str], *, conf: str) -> None:
+    """See that what was composed to go on runs nothing but what memlab is made of, and what a word names openly.
+
+    The words have been looked at, but a value may be put together of others when it is read.
+
+    Args:
+        cfg: what was composed.
+        words: what it was composed of.
+        conf: the folder of groups.
+
+    Raises:
+        ValueError: for a class of somebody's own.
+    """
+    named = {target for word in words for target in TARGET.findall(word)}
+    for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
+        if target not in named and not _is_trusted(target, conf):
+            raise ValueError(f"{PARAMETER}={cfg[PARAMETER]}: was started with {target}, which is not of memlab")
+
+
+def _targets(tree: Any) -> Iterator[str]:
+    if isinstance(tree, Mapping):
+        for name, value in tree.items():
+            yield from [str(value)] if name == "_target_" else _targets(value)
+    elif isinstance(tree, list):
+        for value in tree:
+            yield from _targets(value)
+
+
 def without_resume(overrides: Sequence[str]) -> list[str]:
     """What was typed, but for that it was to go on."""
     return [word for word in overrides if not word.startswith(f"{PARAMETER}=")]
@@ -139,7 +171,10 @@ def _check_trusted(word: str, folder: Path, *, conf: str) -> None:
     """
     if word.startswith("-") or _name(word).startswith("hydra"):
         raise UserError(f"{PARAMETER}={folder}: was started with {word}, which is of Hydra and not gone on with")
-    targets = re.findall(r"_target_\s*[=:]\s*['\"]?([\w.]+)", word)
+    group, _, options = word.lstrip("+~").partition("=")
+    if (Path(conf) / group.partition("@")[0]).is_dir() and re.search(r"\.\./|(^|[\[,'\"\s])/", options):
+        raise UserError(f"{PARAMETER}={folder}: was started with {word}, an option that is not of memlab")
+    targets = TARGET.findall(word)
     if len(targets) < word.count("_target_") or not all(_is_trusted(target, conf) for target in targets):
         raise UserError(
             f"{PARAMETER}={folder}: was started with {word}, a class that is not of memlab; give {word} again if you"

@@ -84,7 +84,7 @@ def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
     console.print(table)
     for job in ranked:
         if job.results is None:
-            console.print(f"job {job.name} failed: {job.failure}", markup=False, highlight=False)
+            console.print(f"job {job.name} failed: {job.failure}", markup=False, highlight=False, soft_wrap=True)
     written = ["sweep.csv"]
     mapped = [name for name in varied if name != "seed"]
     if len(mapped) == 2 and found:

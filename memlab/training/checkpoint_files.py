@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from pytorch_lightning.plugins.io import CheckpointIO
 
-from memlab.files import DAMAGES, in_utf8, named_when_whole, sync_folder, write_whole
+from memlab.files import DAMAGES, in_utf8, named_in_errors, named_when_whole, sync_folder, write_whole
 
 CHECKPOINT_FORMAT = 2
 """Goes up by one when what a checkpoint holds becomes another."""
@@ -43,7 +43,7 @@ class CheckpointFiles(CheckpointIO):
         target.parent.mkdir(parents=True, exist_ok=True)
         with named_when_whole(target) as unfinished:
             with unfinished.open("wb") as file:
-                torch.save(dict(checkpoint), hashed := _Hashed(file))  # type: ignore[arg-type]  # all it calls is there
+                torch.save(dict(checkpoint), hashed := _Hashed(file, target))  # type: ignore[arg-type]  # all it calls is there
                 file.flush()
                 os.fsync(file.fileno())
             if target.exists():
@@ -77,7 +77,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DamagedCheckpointError(f"{name}: no such file; must be a checkpoint that train.py wrote")
     try:
-        if (known := _noted(path)) and digest_of(path) not in known:
+        if _beside(path).is_file() and digest_of(path) not in _noted(path):
             raise ValueError("its checksum is another")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGES as error:
@@ -118,13 +118,15 @@ def digest_of(path: Path) -> str:
 class _Hashed:
     """A file that is written from its beginning to its end, with the SHA-256 of what is."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, target: Path) -> None:
         self._file = file
+        self._target = target
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes) -> int:
         self._hash.update(data)
-        return self._file.write(data)
+        with named_in_errors(self._target):  # here, as torch makes another kind of error of it
+            return self._file.write(data)
 
     def flush(self) -> None:
         self._file.flush()
@@ -144,4 +146,4 @@ def _note(path: Path, *digests: str) -> None:
 
 def _noted(path: Path) -> list[str]:
     """Checksums of what the file of that name is, or was until it was replaced."""
-    return _beside(path).read_text().split() if _beside(path).is_file() else []
+    return _beside(path).read_text(errors="replace").split() if _beside(path).is_file() else []

@@ -21,6 +21,7 @@ from memlab import signals
 from memlab.checks import check_number
 from memlab.training.checkpoint_files import (
     BEFORE,
+    CheckpointFiles,
     DamagedCheckpointError,
     digest_of,
     put_aside,
@@ -251,7 +252,7 @@ class BestCheckpoint(ModelCheckpoint):
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of a run's folder that is furthest on and whole, as is the best one that it tells of.
 
-    That one is ``best.ckpt`` afterwards. Files that are damaged are named in the log.
+    They are ``last.ckpt`` and ``best.ckpt`` afterwards. Files that are damaged are named in the log.
 
     Args:
         folder: of the checkpoints.
@@ -270,9 +271,13 @@ def newest_checkpoint(folder: Path) -> Path | None:
             continue
         best = path if path.name.endswith(BEST) else places.get(found[path]["resume"]["best"])
         if best is not None or found[path]["resume"]["best"] is None:
+            log.info(f"goes on from {path.name}, after {found[path]['global_step']:,} steps")
             if best is not None and best.name != BEST:
                 take_place(best, folder / BEST)
-            return path if path.is_file() else folder / BEST
+            if path.name != LAST:  # of a run that had ended no other would be written
+                resume = found[path]["resume"] | {"best": best and digests[best]}
+                CheckpointFiles().save_checkpoint(found[path] | {"resume": resume}, folder / LAST)
+            return folder / LAST
     return None
 
 

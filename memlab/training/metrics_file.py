@@ -12,7 +12,7 @@ from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
-from memlab.files import written_whole
+from memlab.files import named_in_errors, written_whole
 
 FILE = "metrics.csv"
 LINES_AT_A_TIME = 100
@@ -61,7 +61,7 @@ class MetricsFile(Logger):
             return
         columns = sorted({*self._columns, *(name for row in self._waiting for name in row)})
         if columns == self._columns:
-            with self._file.open("a", encoding="utf-8", newline="") as file:
+            with named_in_errors(self._file), self._file.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, columns).writerows(self._waiting)
                 file.flush()
                 os.fsync(file.fileno())

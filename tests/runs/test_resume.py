@@ -6,19 +6,22 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor
 
 from memlab.signals import TRY_AGAIN
+from memlab.training.checkpoint_files import digest_of
+from memlab.training.checkpoints import newest_checkpoint
 from tests.conftest import SMOKE, Outcome
 from tests.processes import Kill, start, status_of
 from tests.runs.test_mistakes import assert_one_line
@@ -257,11 +260,18 @@ class TestFolder:
             "optimizer._target_=${data._target_}",
             "hydra.job_logging.handlers.file={'()': os.system}",
             "--config-dir=/tmp",
+            "optimizer=../../../../../../../..{here}/evil",
+            "experiment=/../../../../../../../..{here}/evil",
+            "+experiment@encoder=../../../../../../../..{here}/evil",
+            "+encoder.more='${{oc.decode:\"{{_tar${{oc.select:none,get}}_: os.mkdir, path: ran}}\"}}'",
         ],
     )
     def test_of_somebody_else_runs_nothing_of_theirs(self, command: Callable[..., Outcome], word: str) -> None:
         command(*SMOKE, "hydra.run.dir=run")
         (Path("run") / "results.json").unlink()
+        Path("evil.yaml").write_text("_target_: os.mkdir\npath: ran\n")
+        if "{here}" in word or "${{" in word:
+            word = word.format(here=Path.cwd())
         with (Path("run") / "overrides.yaml").open("a") as file:
             file.write(f"- {json.dumps(word)}\n")
         outcome = command("resume=run")
@@ -330,3 +340,132 @@ class TestDamage:
             assert (run / "checkpoints" / f"damaged_{name}.ckpt").is_file()
             assert f"{name}.ckpt: truncated, damaged or not a checkpoint" in (run / "train.log").read_text()
         assert equal(torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"], best)
+
+
+class Prepared(NamedTuple):
+    """A run that was killed in its third epoch, and what it comes to if it is not."""
+
+    folder: Path
+    straight: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    straight, folder = (tmp_path_factory.mktemp(name) for name in ("straight", "prepared"))
+    words = (*QUIET, *SMALL)
+    assert status_of(start(*words, folder=straight)) == 0, (straight / "said.txt").read_text()
+    assert status_of(start(*words, folder=folder, kill=Kill("on_train_batch_start", 16, signal.SIGKILL))) < 0
+    assert {path.name for path in (folder / "run" / "checkpoints").iterdir()} == {
+        f"{before}{name}.ckpt{beside}"
+        for before in ("", "before_")
+        for name in ("last", "best")
+        for beside in ("", ".sha256")
+    }
+    return Prepared(folder, outcome(straight))
+
+
+SMALL = ("trainer.max_epochs=3", "encoder=linear", "encoder.embedding_size=8", "data.train_fraction=0.3")
+
+
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """What may become of a file: cut, emptied, a bit turned, a page of zeros, bytes behind it."""
+    place, page = chance.randrange(len(content)), b"\0" * min(4096, len(content))
+    kinds = {
+        "cut": lambda: content[:place],
+        "emptied": lambda: b"",
+        "turned": lambda: content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :],
+        "zeros": lambda: (content[:place] + page + content[place + len(page) :])[: len(content)],
+        "longer": lambda: content + chance.randbytes(chance.randint(1, 5000)),
+    }
+    return kinds[chance.choice(sorted(kinds))]()
+
+
+@pytest.mark.parametrize(
+    "trial", [pytest.param(trial, marks=[pytest.mark.stress] if trial >= 3 else []) for trial in range(200)]
+)
+def test_damaged_files_are_never_gone_on_with(tmp_path: Path, prepared: Prepared, trial: int) -> None:
+    chance = random.Random(trial)
+    folder = tmp_path / "copy"
+    checkpoints = folder / "run" / "checkpoints"
+    shutil.copytree(prepared.folder, folder)
+    hit = []
+    files = sorted(checkpoints.iterdir())
+    for file in chance.sample(files, chance.randint(1, len(files))):
+        content = file.read_bytes()
+        file.write_bytes(damaged(content, chance))
+        hit += [file.name] if file.read_bytes() != content else []
+    assert status_of(start("resume=run", folder=folder)) == 0, (folder / "said.txt").read_text()
+    log = (folder / "run" / "train.log").read_text()
+    used = re.search(r"goes on from (\S+), after", log)
+    print(f"damaged: {', '.join(hit) or 'none'}; used: {used[1] if used else 'none'}")
+    aside = {path.name.removeprefix("damaged_") for path in checkpoints.glob("damaged_*")}
+    assert {name for name in hit if name.endswith(".ckpt")} <= aside  # those whose checksum was hit may be in doubt
+    assert aside <= {name.removesuffix(".sha256") for name in hit}
+    assert all(f"{name}: truncated, damaged or not a checkpoint" in log for name in aside)
+    assert (used is None) == ({"best.ckpt", "before_best.ckpt"} <= aside)
+    assert differences(prepared.straight, outcome(folder)) == []
+
+
+def test_run_whose_last_checkpoint_is_lost_has_one_again_though_it_had_ended(
+    tmp_path: Path, prepared: Prepared
+) -> None:
+    assert status_of(start(*QUIET, *SMALL, folder=tmp_path, kill=Kill("on_test_start", 1, signal.SIGKILL))) < 0
+    checkpoints = tmp_path / "run" / "checkpoints"
+    (checkpoints / "last.ckpt").write_bytes(b"")
+    assert status_of(start("resume=run", folder=tmp_path)) == 0, (tmp_path / "said.txt").read_text()
+    assert differences(prepared.straight, outcome(tmp_path)) == []
+
+
+class Touch:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("ran",)
+
+
+class TestForeignCheckpoint:
+    """One that does something when it is unpickled, with a checksum that fits and without one."""
+
+    @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+    @pytest.mark.parametrize("content", [{"memlab": Touch()}, {"state_dict": {"weight": Touch()}}, Touch()])
+    @pytest.mark.parametrize("known", [True, False])
+    def test_is_put_aside(self, prepared: Prepared, tmp_path: Path, name: str, content: Any, known: bool) -> None:
+        checkpoints = tmp_path / "checkpoints"
+        shutil.copytree(prepared.folder / "run" / "checkpoints", checkpoints)
+        write_foreign(checkpoints / name, content, known=known)
+        newest = newest_checkpoint(checkpoints)
+        assert newest is not None
+        assert newest == checkpoints / "last.ckpt"
+        best = digest_of(checkpoints / "best.ckpt")
+        assert torch.load(newest, weights_only=True)["resume"]["best"] == best
+        assert (checkpoints / f"damaged_{name}").is_file()
+        assert not Path("ran").exists()
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_is_refused(self, command: Callable[..., Outcome], tmp_path: Path, known: bool) -> None:
+        write_foreign(tmp_path / "foreign.ckpt", {"memlab": Touch()}, known=known)
+        outcome = command(*SMOKE, "ckpt_path=foreign.ckpt")
+        assert_one_line(outcome, "ckpt_path=foreign.ckpt: truncated, damaged or not a checkpoint .UnpicklingError.; ")
+        assert not (tmp_path / "ran").exists()
+
+
+def write_foreign(path: Path, content: Any, *, known: bool) -> None:
+    torch.save(content, path)
+    beside = path.with_name(f"{path.name}.sha256")
+    if known:
+        beside.write_text(digest_of(path))
+    else:
+        beside.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("scheme", ["https://", "s3://", "file://", "memory://"])
+@pytest.mark.parametrize("parameter", ["ckpt_path", "resume"])
+def test_address_is_not_fetched(
+    command: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, parameter: str, scheme: str
+) -> None:
+    def connect(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("socket.socket.connect", connect)
+    outcome = command(*SMOKE, f"{parameter}={scheme}host/place")
+    assert_one_line(
+        outcome, f"{parameter}={scheme}host/place: is an address; must be a (file|folder) here, copy it first"
+    )

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Callable
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import matplotlib.image
@@ -14,7 +15,9 @@ from memlab.runs.failure import note_failure
 from memlab.runs.figures import HeatMap, draw_heat_maps
 from memlab.runs.results import write_results
 from memlab.runs.sweep import Job, read_job, report, values_in_order, varied_parameters
+from memlab.signals import TRY_AGAIN
 from tests.conftest import SMOKE, Outcome
+from tests.processes import Kill, start, status_of
 
 
 def job(name: str, accuracy: float | None, **overrides: str) -> Job:
@@ -122,3 +125,29 @@ def test_a_real_sweep_ends_with_table_and_heat_map(command: Callable[..., Outcom
         (size, rate) for size in ("100", "300") for rate in ("0.001", "0.003")
     }
     assert "sweep, best test accuracy first" in outcome.out
+
+
+@pytest.mark.stress
+def test_sweep_that_is_ended_and_killed_within_jobs_comes_to_the_table_of_one_that_is_not(tmp_path: Path) -> None:
+    words = [
+        *("-m", "trainer.max_epochs=1", "encoder=linear", "encoder.embedding_size=8", "data.train_fraction=0.3"),
+        *("baselines=[]", "figures=false", "trainer.enable_progress_bar=false"),
+        *("optimizer.lr=1e-3,3e-3,1e-2", "seed=0,1", "hydra.sweep.dir=sweep"),
+    ]
+    tables = []
+    for name, kills in {
+        "straight": [],
+        "disturbed": [Kill("on_train_batch_start", 10, SIGTERM), Kill("on_train_batch_start", 12, SIGKILL)],
+    }.items():
+        folder, typed = tmp_path / name, words
+        folder.mkdir()
+        for kill in kills:
+            assert status_of(start(*typed, folder=folder, kill=kill)) in (TRY_AGAIN, -SIGKILL)
+            assert not (folder / "sweep" / "sweep.csv").exists()
+            typed = ["-m", "resume=sweep"]
+        assert status_of(start(*typed, folder=folder)) == 0, (folder / "said.txt").read_text()
+        with (folder / "sweep" / "sweep.csv").open(newline="") as file:
+            tables.append([{name: row[name] for name in row if name != "fit_seconds"} for row in csv.DictReader(file)])
+        assert len(tables[-1]) == 6
+    assert "go on with python train.py -m resume=sweep" in (tmp_path / "disturbed" / "said.txt").read_text()
+    assert tables[0] == tables[1]
