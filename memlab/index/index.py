@@ -70,6 +70,22 @@ class Index:
         return self._search(queries.to(self.vectors) - self.centre, k, exclude)
 
     @torch.no_grad()
+    def nearness(self, queries: Tensor, places: Tensor) -> Tensor:
+        """How near what was found is, by which findings of several indexes can be put into one order.
+
+        Args:
+            queries: (B, D).
+            places: (B, k) places; -1 for none.
+
+        Returns:
+            (B, k) ``q . v`` or ``-|q - v|^2``; minus infinity for none.
+        """
+        near = (queries.to(self.vectors) - self.centre)[:, None]
+        vectors = self.vectors[places.clamp(min=0)]
+        found = -(near - vectors).square().sum(-1) if self.metric == "L2" else (near * vectors).sum(-1)
+        return found.masked_fill(places < 0, -torch.inf)
+
+    @torch.no_grad()
     def update(self, places: Tensor, vectors: Tensor) -> None:
         """Put other vectors at some places; one that was removed is there again.
 

@@ -10,7 +10,7 @@ from memlab.memory.class_keys import LinearMemory, PrototypeMemory
 from memlab.memory.full import FullMemory
 from memlab.memory.memory import Memory
 from memlab.memory.reading import ReadAll, ReadTopK
-from memlab.memory.shards import ShardedMemory
+from memlab.memory.shards import sharded
 from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.topk import TopKMemory
@@ -26,8 +26,8 @@ __all__ = [
     "PrototypeMemory",
     "ReadAll",
     "ReadTopK",
-    "ShardedMemory",
     "Similarity",
     "StoredKeys",
     "TopKMemory",
+    "sharded",
 ]

@@ -81,19 +81,33 @@ class PrototypeMemory(Memory):
     def _class_scores(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None) -> Tensor:
         keys = ScoredSupport(encoder, self.similarity, support, exclude).keys(slice(None))
         keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
-        sums, counts = _sums_by_class(keys, support.labels, support.num_classes)
-        scores = self._scores(query, sums, counts)
+        sums, counts = sums_by_class(keys, support.labels, support.num_classes)
         if exclude is None:
-            return scores
+            return self.scores_of_means(query, sums, counts)
         own = Places(support.ids).of(exclude)
         near = own.clamp(min=0)
-        own_class = support.labels[near]
-        without = self._scores(query, sums[own_class] - keys[near], counts[own_class] - 1).diagonal()
-        there = scores.gather(1, own_class[:, None])[:, 0]
-        return scores.scatter(1, own_class[:, None], torch.where(own >= 0, without, there)[:, None])
+        return self.scores_without_own(query, sums, counts, own=keys[near], labels=support.labels[near], there=own >= 0)
 
-    def _scores(self, query: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
-        """(B, n) scores of n means for each query."""
+    def scores_without_own(
+        self, query: Tensor, sums: Tensor, counts: Tensor, *, own: Tensor, labels: Tensor, there: Tensor
+    ) -> Tensor:
+        """(B, C) scores of class means, of its class the mean without a query's own object.
+
+        Args:
+            query: (B, D).
+            sums: (C, D) of the keys of each class.
+            counts: (C,) how many there are.
+            own: (B, D) key of each query's own object.
+            labels: (B,) its class.
+            there: (B,) whether it is in the support.
+        """
+        scores = self.scores_of_means(query, sums, counts)
+        without = self.scores_of_means(query, sums[labels] - own, counts[labels] - 1).diagonal()
+        with_it = scores.gather(1, labels[:, None])[:, 0]
+        return scores.scatter(1, labels[:, None], torch.where(there, without, with_it)[:, None])
+
+    def scores_of_means(self, query: Tensor, sums: Tensor, counts: Tensor) -> Tensor:
+        """(B, n) scores of n means for each query; minus infinity of nothing."""
         scores: Tensor = self.similarity(query, sums / counts.clamp(min=1)[:, None])
         return scores.masked_fill(counts == 0, -torch.inf)
 
@@ -104,13 +118,13 @@ class PrototypeMemory(Memory):
     def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
         """The means of the classes that have objects; see `Memory.stored_keys`."""
         objects = encode()
-        sums, counts = _sums_by_class(objects.keys, objects.labels, objects.num_classes)
+        sums, counts = sums_by_class(objects.keys, objects.labels, objects.num_classes)
         classes = counts.nonzero().flatten()
         means = sums[classes] / counts[classes, None]
         return _of_classes(means, classes, objects.num_classes, self.similarity)
 
 
-def _sums_by_class(keys: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+def sums_by_class(keys: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """(C, D) sums of the keys of each class, and (C,) how many there are."""
     sums = keys.new_zeros(num_classes, keys.shape[1]).index_add(0, labels, keys)
     return sums, labels.bincount(minlength=num_classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,23 @@ from torch import Tensor
 from memlab.checks import check_number, check_whole_number
 from memlab.data.support import Support
 from memlab.index import Index, Places
+
+
+class Share(NamedTuple):
+    """Every W-th object, from the r-th on, of those of several processes; of one process all."""
+
+    rank: int = 0
+    """r."""
+    world: int = 1
+    """W."""
+
+    def of(self, part: slice) -> slice:
+        """Where the objects from one place to another lie, among those of the share."""
+        first, last = (-((self.rank - place) // self.world) for place in (part.start, part.stop))
+        return slice(first, last)
+
+
+ALL = Share()
 
 
 class Refresh:
@@ -70,9 +87,19 @@ class IndexVectors:
         ids: (M,) which objects the support has.
         index: holds and searches them.
         metric: by which the index compares; see `memlab.index`.
+        share: which objects of a support these are.
+        size: M, how many that has.
     """
 
-    def __init__(self, *, ids: Tensor, index: Index, metric: str) -> None:
+    def __init__(
+        self,
+        *,
+        ids: Tensor,
+        index: Index,
+        metric: str,
+        share: Share = ALL,
+        size: int | None = None,
+    ) -> None:
         self.index = index
         self.ids = ids
         self.places = Places(ids)
@@ -82,6 +109,8 @@ class IndexVectors:
         """Training steps since all were first encoded."""
         self._rows: Tensor | None = None
         self._metric = metric
+        self._share = share
+        self._size = len(ids) if size is None else size
         self._next = 0
         self._saved = 0.0
         self._refreshed_at = 0
@@ -101,9 +130,8 @@ class IndexVectors:
         """Encode again what is due at this step, unless it was done in an earlier attempt at the step."""
         if self._refreshed_at == self.step:
             return
-        size = len(self.ids)
-        count = rule.due(step=self.step, saved=self._saved, size=size)
-        if count == size:
+        count = rule.due(step=self.step, saved=self._saved, size=self._size)
+        if count == self._size:
             self.encode_all(encode)
         else:
             self._refresh_in_turn(encode, count)
@@ -111,8 +139,8 @@ class IndexVectors:
         self._refreshed_at = self.step
 
     def _refresh_in_turn(self, encode: Encode, count: int) -> None:
-        size, end = len(self.ids), self._next + count
-        for part in (slice(self._next, min(end, size)), slice(0, max(end - size, 0))):
+        size, end = self._size, self._next + count
+        for part in map(self._share.of, (slice(self._next, min(end, size)), slice(0, max(end - size, 0)))):
             if part.start < part.stop:
                 self.write(torch.arange(part.start, part.stop, device=self.ids.device), encode(part))
         self._next = end % size
@@ -129,7 +157,7 @@ class IndexVectors:
         return total / size, (self.step - self.encoded_at.min()).float()
 
     def end_step(self, rule: Refresh, *, cells: int, queries: int) -> None:
-        """A training step is over that has encoded so many unique cells and queries."""
+        """A training step is over that has encoded so many unique cells and queries, in all processes."""
         self._saved += rule.earned(cells=cells, queries=queries)
         self.step += 1
 

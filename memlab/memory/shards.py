@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,39 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from memlab.data.support import Support
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, lowest_scores
+from memlab.index import Places
+from memlab.memory.class_keys import LinearMemory, PrototypeMemory, sums_by_class
 from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
+from memlab.memory.index_vectors import Share
+from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError
+from memlab.memory.scored_support import ScoredSupport
+from memlab.memory.topk import TopKMemory
+
+TOO_LARGE = "out of memory in a step of several processes; needs a smaller chunk or batch"
+
+
+def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) -> Memory:
+    """The same memory, of a support that is shared out over processes.
+
+    Args:
+        memory: as of one process.
+        group: the processes; None for all.
+
+    Raises:
+        ValueError: for a memory of which it is not known how.
+    """
+    if isinstance(memory, ExactMemory):
+        return ShardedMemory(memory, group=group)
+    if isinstance(memory, TopKMemory):
+        return ShardedTopKMemory(memory, group=group)
+    if isinstance(memory, PrototypeMemory):
+        return ShardedPrototypeMemory(memory, group=group)
+    if isinstance(memory, LinearMemory):
+        return memory  # reads no support
+    raise ValueError(f"memory={type(memory).__name__}: cannot be shared out over processes; must be one of memlab's")
 
 
 class ShardedMemory(ExactMemory):
@@ -53,7 +83,8 @@ class ShardedMemory(ExactMemory):
             exclude = everyone.gathered(exclude)
         part = everyone.part(len(support))
         if part.start == part.stop:
-            read = ClassRead(*_NothingRead.apply(queries, classes.number))
+            parameters = ScoredSupport(encoder, self.similarity, support, None).parameters
+            read = ClassRead(*_NothingRead.apply(classes.number, queries, *parameters))
         else:
             mine, labels = replace(support, rows=support.rows[part]), classes.labels[part]
             read = self.memory._read(encoder, queries, mine, Classes(labels, classes.number), exclude)
@@ -67,7 +98,7 @@ class ShardedMemory(ExactMemory):
 
     def shrink(self) -> None:
         """Nothing is computed again: the other processes have gone on. See `Memory.shrink`."""
-        raise OutOfMemoryError("out of memory in a step of several processes; needs a smaller chunk or batch")
+        raise OutOfMemoryError(TOO_LARGE)
 
     def state(self) -> dict[str, Any]:
         """See `Memory.state`."""
@@ -76,6 +107,133 @@ class ShardedMemory(ExactMemory):
     def restore(self, state: dict[str, Any]) -> None:
         """See `Memory.restore`."""
         self.memory.restore(state)
+
+
+class ShardedTopKMemory(Memory):
+    """`TopKMemory` of a support that is the same in W processes, each of which has the index of every W-th object.
+
+    A query reads the best K of what all have found, of equally near ones those of the smallest ids; who has a cell
+    encodes it, once for all queries. Index vectors are refreshed when one process would. Besides what goes between the
+    processes of `ShardedMemory` they tell one another B K findings each, and how near those are.
+
+    Args:
+        memory: reads what is read of a share.
+        group: the processes; None for all.
+    """
+
+    needs_whole_support = True
+    encodes_as_it_finds = True
+
+    def __init__(self, memory: TopKMemory, *, group: distributed.ProcessGroup | None = None) -> None:
+        super().__init__(similarity=memory.similarity)
+        self.memory = memory
+        self._group = group
+        self._shared: tuple[Support, Support] | None = None
+
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Read the K nearest cells; see `Memory.read`. ``query`` and what is given are of this process."""
+        everyone = Everyone.of(query, self._group)
+        if len(support) < len(everyone.sizes):
+            raise ValueError(
+                f"support: {len(support)} objects for {len(everyone.sizes)} processes; must be one for each"
+            )
+        queries: Tensor = _Gathered.apply(query, everyone)
+        if exclude is not None:
+            exclude = everyone.gathered(exclude)
+        share = Share(everyone.rank, len(everyone.sizes))
+        mine = self._mine(support, share)
+        self.memory.share(share, size=len(support), choose=partial(self._nearest_of_all, everyone, mine.ids))
+        read = self.memory.read(encoder, queries, mine, exclude)
+        class_scores: Tensor = _Merged.apply(read.class_scores, everyone)
+        return ClassRead(class_scores, everyone.least(read.lowest))
+
+    def _mine(self, support: Support, share: Share) -> Support:
+        """The share of a support; one object for all steps, as the support is."""
+        if self._shared is None or self._shared[0] is not support:
+            self._shared = support, replace(support, rows=support.rows[share.rank :: share.world])
+        return self._shared[1]
+
+    def _nearest_of_all(self, everyone: Everyone, ids: Tensor, vectors: Tensor, found: Tensor) -> tuple[Tensor, int]:
+        """What is found here and is among the best K of all; and how many cells all read."""
+        nearness = self.memory.index.nearness(vectors, found)
+        of_all = everyone.of_all(nearness).permute(1, 0, 2).flatten(1)  # (B, W k)
+        ids_of_all = everyone.of_all(ids[found.clamp(min=0)]).permute(1, 0, 2).flatten(1)
+        by_id = ids_of_all.argsort(1)
+        order = by_id.gather(1, torch.argsort(of_all.gather(1, by_id), dim=1, descending=True, stable=True))
+        best = torch.zeros_like(of_all, dtype=torch.bool).scatter_(1, order[:, : self.memory.k], True)
+        best &= of_all.isfinite()
+        cells = len(ids_of_all[best].unique())
+        here = best.view(len(found), len(everyone.sizes), -1)[:, everyone.rank]
+        none_last = torch.argsort((~here).int(), dim=1, stable=True)
+        return found.masked_fill(~here, -1).gather(1, none_last), cells
+
+    def after_step(self) -> dict[str, Tensor | float]:
+        """See `Memory.after_step`; ages are of the vectors of this process."""
+        return self.memory.after_step()
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """See `Memory.sizes`."""
+        return self.memory.sizes
+
+    def shrink(self) -> None:
+        """See `ShardedMemory.shrink`."""
+        raise OutOfMemoryError(TOO_LARGE)
+
+
+class ShardedPrototypeMemory(Memory):
+    """`PrototypeMemory` of a support that is the same in W processes, of which each encodes its W-th part.
+
+    Between the processes go C D sums of keys and their gradient, and with excluded objects B D keys and theirs.
+
+    Args:
+        memory: scores the means.
+        group: the processes; None for all.
+    """
+
+    def __init__(self, memory: PrototypeMemory, *, group: distributed.ProcessGroup | None = None) -> None:
+        super().__init__(similarity=memory.similarity)
+        self.memory = memory
+        self._group = group
+
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Score the class means; see `Memory.read`. ``query`` and what is given are of this process."""
+        everyone = Everyone.of(query, self._group)
+        part = everyone.part(len(support))
+        scored = ScoredSupport(encoder, self.similarity, support, exclude)
+        # Of no objects a graph all the same: the others wait in the backward.
+        keys = query[:0] if part.start == part.stop else scored.keys(part)
+        keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        sums, _ = sums_by_class(keys, support.labels[part], support.num_classes)
+        counts = support.labels.bincount(minlength=support.num_classes)
+        total: Tensor = _Total.apply(sums, everyone)
+        if exclude is None:
+            scores = self.memory.scores_of_means(query, total, counts)
+        else:
+            own = Places(support.ids).of(exclude)
+            scores = self.memory.scores_without_own(
+                query,
+                total,
+                counts,
+                own=self._own_keys(keys, support.ids[part], everyone, exclude),
+                labels=support.labels[own.clamp(min=0)],
+                there=own >= 0,
+            )
+        return ClassRead(scores, lowest_scores(scores))
+
+    def _own_keys(self, keys: Tensor, ids: Tensor, everyone: Everyone, exclude: Tensor) -> Tensor:
+        """(B_r, D) the key of each query's own object, from who has encoded it; 0 of one that is not there."""
+        here = Places(ids).of(everyone.gathered(exclude))
+        if len(keys):
+            of_all = keys[here.clamp(min=0)].masked_fill((here < 0)[:, None], 0)
+        else:
+            of_all = keys.sum(0).expand(len(here), -1)
+        found: Tensor = _Summed.apply(of_all, everyone)
+        return found
+
+    def shrink(self) -> None:
+        """See `ShardedMemory.shrink`."""
+        raise OutOfMemoryError(TOO_LARGE)
 
 
 @dataclass(frozen=True)
@@ -119,11 +277,15 @@ class Everyone:
         distributed.all_gather(found, padded, group=self.group)
         return torch.cat([rows[:size] for rows, size in zip(found, self.sizes, strict=True)])
 
-    def summed(self, tensor: Tensor) -> Tensor:
-        """(B_r, ...) rows of this process, of the sum of (B, ...) of each."""
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of what all have."""
         total = tensor.clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total, group=self.group)
-        return total[self.rows]
+        return total
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        """(B_r, ...) rows of this process, of the sum of (B, ...) of each."""
+        return self.total(tensor)[self.rows]
 
     def least(self, tensor: Tensor) -> Tensor:
         """(B_r,) rows of this process, of the least of (B,) of each."""
@@ -153,6 +315,34 @@ class _Gathered(torch.autograd.Function):
         return ctx.everyone.summed(gradient), None
 
 
+class _Summed(torch.autograd.Function):
+    """Rows of all processes summed for those whose queries they are of; the other way round than `_Gathered`."""
+
+    @staticmethod
+    def forward(ctx: Any, of_all: Tensor, everyone: Everyone) -> Tensor:
+        ctx.everyone = everyone
+        return everyone.summed(of_all)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.everyone.gathered(gradient), None
+
+
+class _Total(torch.autograd.Function):
+    """The sum over the processes, in all of them; each has a part of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, everyone: Everyone) -> Tensor:
+        ctx.everyone = everyone
+        return everyone.total(tensor)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.everyone.total(gradient), None
+
+
 class _Merged(torch.autograd.Function):
     """``s_bc = log sum_r exp(s_rbc)`` of the parts' class scores, in the order of ranks: everywhere the same bits.
 
@@ -176,11 +366,11 @@ class _Merged(torch.autograd.Function):
 
 
 class _NothingRead(torch.autograd.Function):
-    """What is read of no object. A graph, for all that: the others wait for the gradient of their queries."""
+    """What is read of no object. With a graph of all that a read has: the others wait in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(queries)
+    def forward(ctx: Any, num_classes: int, queries: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(queries, *parameters)
         wide = torch.promote_types(queries.dtype, torch.float32)
         lowest = queries.new_full((len(queries),), torch.inf, dtype=wide)
         ctx.mark_non_differentiable(lowest)
@@ -188,6 +378,5 @@ class _NothingRead(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
-        (queries,) = ctx.saved_tensors
-        return torch.zeros_like(queries), None
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *map(torch.zeros_like, ctx.saved_tensors)

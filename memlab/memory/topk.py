@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,13 +21,21 @@ from memlab.index import ExactIndex, Index
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
 from memlab.memory.classes import Classes
-from memlab.memory.index_vectors import IndexVectors, Refresh
+from memlab.memory.index_vectors import IndexVectors, Refresh, Share
 from memlab.memory.memory import Memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
 from memlab.memory.two_pass import read_in_two_passes
+
+Choose = Callable[[Tensor, Tensor], tuple[Tensor, int | None]]
+"""Of (B, D) search vectors of queries and (B, k) places found, -1 for none: (B, k) which of them are read, none last;
+and how many cells are read in all, if others read some."""
+
+
+def _all_that_are_found(_: Tensor, found: Tensor) -> tuple[Tensor, None]:
+    return found, None
 
 
 class TopKMemory(Memory):
@@ -97,6 +106,19 @@ class TopKMemory(Memory):
         self._step_began: float | None = None
         self._seconds = {"refresh": 0.0, "step": 0.0}
         self._knows_encoder = False
+        self._share = Share()
+        self._size: int | None = None
+        self._choose: Choose = _all_that_are_found
+
+    def share(self, share: Share, *, size: int, choose: Choose) -> None:
+        """From now on the supports read are shares of supports that several processes read.
+
+        Args:
+            share: which objects of them they are.
+            size: M, how many objects those have.
+            choose: of what is found in the share.
+        """
+        self._share, self._size, self._choose = share, size, choose
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the K nearest cells; see `Memory.read`.
@@ -114,10 +136,11 @@ class TopKMemory(Memory):
         refreshed = Moment(query.device)
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
-        found = self.index.search(self.similarity.search_vectors(query), self.k, exclude=own)
+        vectors = self.similarity.search_vectors(query)
+        found, encoded = self._choose(vectors, self.index.search(vectors, self.k, exclude=own))
         missing = found < 0
         # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
-        filled = torch.where(missing, found[:, :1], found).clamp(min=0)
+        filled = torch.where(missing, torch.where(missing[:, :1], found.amax(), found[:, :1]), found).clamp(min=0)
         cells, number = filled.unique(return_inverse=True)
         self._seconds["refresh"] += before.until(refreshed)  # a GPU was waited for to know how many cells there are
         scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, number, missing)
@@ -129,7 +152,9 @@ class TopKMemory(Memory):
             read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
         by_chance = support.augmentation is not None or draws.made() > drawn or not random_state.is_as_kept()
         as_in_evaluation = not by_chance and not has_batch_norm(encoder)
-        self._read_now = _ReadNow(cells, scored.vectors if as_in_evaluation else None, len(query))
+        self._read_now = _ReadNow(
+            cells, scored.vectors if as_in_evaluation else None, len(query), len(cells) if encoded is None else encoded
+        )
         return read
 
     def after_step(self) -> dict[str, Tensor | float]:
@@ -142,11 +167,11 @@ class TopKMemory(Memory):
         assert self._vectors is not None, "a step begins with a read"
         assert self._read_now is not None
         assert self._step_began is not None
-        cells, vectors, queries = self._read_now
+        cells, vectors, queries, encoded = self._read_now
         age_mean, age_max = self._vectors.ages()
         if vectors is not None:
             self._vectors.write(cells, vectors)
-        self._vectors.end_step(self._refresh, cells=len(cells), queries=queries)
+        self._vectors.end_step(self._refresh, cells=encoded, queries=queries)
         self._seconds["step"] += time.perf_counter() - self._step_began
         self._read_now = self._step_began = None
         return {
@@ -226,14 +251,18 @@ class TopKMemory(Memory):
             if "ids" in state and torch.equal(state["ids"].to(support.ids.device), support.ids):
                 self._take_over(support.ids)
             else:
-                self._vectors = IndexVectors(ids=support.ids, index=self.index, metric=self.similarity.metric)
+                self._vectors = self._new_vectors(support.ids)
                 self._vectors.encode_all(encode)
         assert self._vectors is not None
         self._vectors.refresh(encode, self._refresh)
 
+    def _new_vectors(self, ids: Tensor) -> IndexVectors:
+        metric = self.similarity.metric
+        return IndexVectors(ids=ids, index=self.index, metric=metric, share=self._share, size=self._size)
+
     def _take_over(self, ids: Tensor) -> None:
         """Go on with the vectors of an interruption, of the same objects."""
-        self._vectors = IndexVectors(ids=ids, index=self.index, metric=self.similarity.metric)
+        self._vectors = self._new_vectors(ids)
         self._vectors.restore(self._interrupted)
         self._interrupted = {}
 
@@ -294,3 +323,5 @@ class _ReadNow(NamedTuple):
     """(U, D) their search vectors, if they are as evaluation would make them."""
     queries: int
     """B."""
+    encoded: int
+    """Unique cells of all processes."""

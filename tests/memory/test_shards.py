@@ -17,8 +17,8 @@ from memlab import draws, functional
 from memlab.data.augmentation import RandomAffine
 from memlab.data.support import Support
 from memlab.encoders import Dropout
-from memlab.memory import ChunkedMemory, FullMemory, Memory, ShardedMemory
-from memlab.memory.exact_memory import ExactMemory
+from memlab.index import ExactIndex
+from memlab.memory import ChunkedMemory, FullMemory, LinearMemory, Memory, PrototypeMemory, TopKMemory, sharded
 from memlab.memory.out_of_memory import OutOfMemoryError
 from memlab.memory.shards import Everyone
 from memlab.memory.similarity import Cosine, Euclidean, Similarity
@@ -26,17 +26,24 @@ from tests.conftest import random_support
 from tests.processes import FORKS, status_of
 
 C = 4
-MODES: dict[str, Callable[[Similarity], ExactMemory]] = {
+MODES: dict[str, Callable[[Similarity], Memory]] = {
     "full": lambda similarity: FullMemory(similarity=similarity),
     "chunked": lambda similarity: ChunkedMemory(similarity=similarity, chunk_size=7),
     "chunked, graphs kept": lambda similarity: ChunkedMemory(
         similarity=similarity, chunk_size=3, activation_budget=2**40
     ),
+    "prototypes": lambda similarity: PrototypeMemory(similarity=similarity),
+    "topk": lambda similarity: topk(similarity, refresh_every=1),
 }
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
 }
+
+
+def topk(similarity: Similarity, **rule: Any) -> TopKMemory:
+    words = {"refresh_every": None, "refresh_share": 0.3, **rule}
+    return TopKMemory(similarity=similarity, k=5, index=ExactIndex(), chunk_size=7, **words)
 
 
 class Case(NamedTuple):
@@ -53,7 +60,7 @@ class Case(NamedTuple):
         plain = random_support(self.objects, num_classes=C, shape=(1, 8, 8), labels=labels)
         return replace(plain, augmentation=RandomAffine(degrees=10, translate=0.1, scale=0.1))
 
-    def results(self, rows: slice, share: Callable[[ExactMemory], Memory], *, factor: float = 1) -> list[Tensor]:
+    def results(self, rows: slice, share: Callable[[Memory], Memory], *, factor: float = 1) -> list[Tensor]:
         """Class scores of some of the queries, their share of the loss, and its gradients."""
         torch.manual_seed(0)
         memory = MODES[self.mode](SIMILARITIES[self.similarity]()).double()
@@ -64,9 +71,9 @@ class Case(NamedTuple):
         with draws.of_objects(ids, purpose=draws.ENCODED_QUERIES):
             query = encoder(inputs)
         exclude = ids if self.excluded else None
-        shared = share(memory)
-        scores = shared.read(encoder, query, self.support(), exclude).class_scores
-        own = shared.read_own(encoder, query, self.support(), targets, exclude)
+        among_all, support = share(memory), self.support()
+        scores = among_all.read(encoder, query, support, exclude).class_scores
+        own = among_all.read_own(encoder, query, support, targets, exclude)
         loss = factor * functional.own_nll(own, num_classes=C).sum() / self.queries
         parameters = [*encoder.parameters(), *memory.parameters()]
         return [scores.detach(), loss.detach(), *torch.autograd.grad(loss, parameters)]
@@ -79,6 +86,7 @@ CASES = [
     ),
     Case("full", "euclidean", 2, 2, False),  # fewer than processes, and a class that is absent
     Case("chunked", "cosine", 2, 2, False),
+    Case("prototypes", "cosine", 2, 2, True),
 ]
 FAULTS: dict[str, dict[str, Any]] = {
     "the gradient of the queries is not summed": {"summed": lambda self, tensor: tensor[self.rows]},
@@ -105,7 +113,7 @@ def work(rank: int, world: int, folder: Path, fault: str | None) -> None:
     for case in CASES:
         rows = slice(rank * case.queries // world, (rank + 1) * case.queries // world)
         factor = world if fault == "a factor W" else 1
-        scores, *sums = case.results(rows, lambda memory: ShardedMemory(memory), factor=factor)
+        scores, *sums = case.results(rows, sharded, factor=factor)
         whole = torch.zeros(case.queries, C, dtype=torch.float64)
         whole[rows] = scores.masked_fill(scores.isneginf(), -1e9)
         for tensor in (whole, *sums):
@@ -146,4 +154,100 @@ def test_a_fault_is_seen(fault: str, tmp_path: Path) -> None:
 
 def test_nothing_is_computed_again_when_memory_runs_out() -> None:
     with pytest.raises(OutOfMemoryError, match="in a step of several processes"):
-        ShardedMemory(FullMemory(similarity=Cosine())).shrink()
+        sharded(FullMemory(similarity=Cosine())).shrink()
+
+
+def test_a_softmax_layer_reads_nothing_that_could_be_shared() -> None:
+    memory = LinearMemory(similarity=Cosine())
+    assert sharded(memory) is memory
+
+
+def test_an_unknown_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="memory=Memory: cannot be shared out over processes; must be one of memlab's"):
+        sharded(Memory(similarity=Cosine()))
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "all every 3 steps": {"refresh_every": 3},
+    "some at each step": {"refresh_every": "auto"},
+    "none older than 4": {"max_age": 4},
+}
+N, QUERIES, TRAINED = 40, 9, 8
+
+
+def trained(rule: dict[str, Any], rank: int = 0, world: int = 1) -> list[Tensor]:
+    """The weights that some steps lead to, whose searches are in vectors of different ages."""
+    torch.manual_seed(0)
+    memory: Memory = topk(SIMILARITIES["euclidean"](), **rule).double()
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+    parameters = [*encoder.parameters(), *memory.parameters()]
+    optimizer = torch.optim.SGD(parameters, lr=0.3)
+    support, reader = random_support(N, num_classes=C), memory if world == 1 else sharded(memory)
+    for step in range(TRAINED):
+        batch = torch.randperm(N, generator=torch.Generator().manual_seed(step))[:QUERIES]
+        ids = batch[rank * QUERIES // world : (rank + 1) * QUERIES // world]
+        query = encoder(support.store.take(ids, dtype=torch.float64))
+        own = reader.read_own(encoder, query, support, support.labels[ids], ids)
+        optimizer.zero_grad()
+        (functional.own_nll(own, num_classes=C).sum() / QUERIES).backward()
+        for parameter in parameters if world > 1 else []:
+            assert parameter.grad is not None
+            distributed.all_reduce(parameter.grad)
+        optimizer.step()
+        reader.after_step()
+    return [parameter.detach() for parameter in parameters]
+
+
+def train(rank: int, world: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    torch.save([trained(rule, rank, world) for rule in RULES.values()], folder / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_index_vectors_are_refreshed_when_one_process_would(world: int, tmp_path: Path) -> None:
+    processes = [FORKS.Process(target=train, args=(rank, world, tmp_path)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    assert [status_of(process) for process in processes] == [0] * world
+    expected = [trained(rule) for rule in RULES.values()]
+    for rank in range(world):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-11, atol=1e-12)
+    assert not torch.allclose(expected[0][0], expected[1][0])  # when they are refreshed makes a difference
+
+
+def weigh(rank: int, world: int, folder: Path) -> None:
+    """Leave how many bytes go to the others in a step, by mode and M."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
+    sent = 0
+
+    def counting(collective: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*words: Any, **rest: Any) -> Any:
+            nonlocal sent
+            sent += next(word.nbytes for word in reversed(words) if isinstance(word, Tensor))
+            return collective(*words, **rest)
+
+        return counted
+
+    distributed.all_gather = counting(distributed.all_gather)
+    distributed.all_reduce = counting(distributed.all_reduce)
+    found = []
+    for mode, objects in product(MODES, (20, 160)):
+        sent = 0
+        Case(mode, "euclidean", objects, 8, True).results(slice(rank * 4, rank * 4 + 4), sharded)
+        found.append(sent)
+    if rank == 0:
+        torch.save(found, folder / "sent.pt")
+    distributed.destroy_process_group()
+
+
+def test_what_goes_between_processes_does_not_grow_with_the_support(tmp_path: Path) -> None:
+    processes = [FORKS.Process(target=weigh, args=(rank, 2, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    assert [status_of(process) for process in processes] == [0, 0]
+    sent = torch.load(tmp_path / "sent.pt")
+    assert sent[::2] == sent[1::2]
+    assert all(sent)
