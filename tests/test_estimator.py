@@ -391,7 +391,7 @@ def test_every_package_and_the_groups_are_installed() -> None:
     packages = {
         ".".join(file.parent.relative_to(REPOSITORY).parts) for file in (REPOSITORY / "memlab").rglob("__init__.py")
     }
-    assert set(project["packages"]) == packages | {"memlab.conf"}
+    assert set(project["packages"]) == packages | {"memlab.conf", "hydra_plugins.memlab_sweeps"}
     assert project["package-dir"] == {"memlab.conf": "conf"}
     found = {file for glob in project["package-data"]["memlab.conf"] for file in (REPOSITORY / "conf").glob(glob)}
     assert found == {file for file in (REPOSITORY / "conf").rglob("*") if file.is_file()}
