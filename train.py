@@ -13,7 +13,7 @@ CONF = str(Path(__file__).parent / "conf")
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="config")
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig) -> float | None:
     """Do one job; return the validation score of the best checkpoint, for sweepers that search."""
     return command_line.do(cfg, conf=CONF)
 

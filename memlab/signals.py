@@ -67,6 +67,21 @@ def leave_to_parent(*_: object) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Within this context the signals wait in the system; those to processes started in it, until these `unblock`."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Take the signals that have waited in the system, and those to come."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
 def put_off(value: bool) -> None:
     """From now on only note a signal, to be asked for by `noted`; or raise it when it comes, as is usual."""
     _State.put_off = value

@@ -105,6 +105,7 @@ def _train(
 
     multiprocessing.set_start_method("fork", force=True)  # for workers, which would else import all once more
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of processes that it starts
     for event in events:
         if event is not None:
             _act_when_called(event)

@@ -99,6 +99,8 @@ EXPERIMENTS = {
     "figure4": IMAGES,
     **{f"{data}_{encoder}": IMAGES for data in ("mnist", "cifar10") for encoder in ("lenet", "resnet")},
     **{f"{data}_support_sweep": IMAGES for data in SWEPT},
+    "search": [],
+    "search_topk": [],
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
     "table_topk": ["data.objects=2000"],
@@ -116,8 +118,10 @@ def test_all_experiments_are_tried() -> None:
 def test_every_experiment_composes_and_runs(
     experiment: str, command: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if experiment.startswith("search"):
+        pytest.importorskip("optuna")
     sets = {"cifar100": "cifar100", "figure4": "cifar100", "cifar10": "cifar10", "mnist": "mnist"}
-    usual = "digits" if experiment == "thesis" else "synthetic_table"
+    usual = "digits" if experiment in {"search", "search_topk", "thesis"} else "synthetic_table"
     data = next((name for word, name in sets.items() if word in experiment), usual)
     write_files(f"data={data}", tmp_path / "files", monkeypatch)
     needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]

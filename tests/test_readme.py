@@ -49,6 +49,12 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
         words += ["support.size=50"]  # the file above has 200 images
     if "topk_ablation" in text:
         words += ["data.objects=2000", "memory.k=4,8", "memory.refresh_every=5"]
+    if "sweep.jobs" in text:
+        pytest.importorskip("submitit")
+        words += ["support.size=100"]
+    if "experiment=search" in text:
+        pytest.importorskip("optuna")
+        words += ["sweep.trials=2"]
     if "trainer.max_epochs" in text:
         words = [word for word in words if word != "trainer=smoke"]
         words = ["trainer.max_epochs=2" if word.startswith("trainer.max_epochs") else word for word in words]

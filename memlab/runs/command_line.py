@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,14 +20,23 @@ from memlab.runs.failure import FILE as FAILURE
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
 from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
+from memlab.runs.launcher import make_known
 from memlab.runs.log import FILE as LOG
 from memlab.runs.mistakes import UserError, exit_on_mistakes, lack_of_room, mistakes_in_one_line
-from memlab.runs.resume import PARAMETER, NothingLeftError, check_parts, check_same, was_begun, words_to_go_on
+from memlab.runs.resume import (
+    NothingLeftError,
+    check_parts,
+    check_same,
+    command_to_go_on,
+    was_begun,
+    words_to_go_on,
+)
 from memlab.signals import Interrupted, heeded, unmistaken
 
 log = logging.getLogger("memlab")
 
 HELP = {"-h", "--help"}
+NO_TRIAL = "No trials are completed yet."
 LEFT = (CLAIM, LOG, FAILURE)
 """What a command may have left that could not begin: nothing in these is lost when another does."""
 
@@ -49,17 +58,31 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         if not HELP.isdisjoint(sys.argv):
             print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
             return
+        make_known()
         try:
             sys.argv[1:] = words_to_go_on(sys.argv[1:], conf=conf)
         except NothingLeftError as finished:
             print(finished)
             return
-        with unmistaken():
+        with unmistaken(), _search_in_one_line():
             main()
 
 
-def do(cfg: DictConfig, *, conf: str) -> float:
+@contextmanager
+def _search_in_one_line() -> Iterator[None]:
+    """What Optuna says when there is no best trial, in words of ours."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error) != NO_TRIAL:
+            raise
+        raise UserError("no trial came to its end; failed.json in the folder of each tells why") from error
+
+
+def do(cfg: DictConfig, *, conf: str) -> float | None:
     """Do one job, of a sweep or by itself; return the validation score of its best checkpoint.
+
+    For a job of a sweep that fails it is None: a sweeper that searches takes it for a failure, and may refuse NaN.
 
     Args:
         cfg: its configuration.
@@ -74,19 +97,21 @@ def do(cfg: DictConfig, *, conf: str) -> float:
             return _do(cfg, folder, conf)
     except FolderInUseError as error:  # not logged, which would be in the folder
         print(f"error: job {folder.name}: {error}", file=sys.stderr)
-        return math.nan
+        return None
     except Exception as error:  # one job that fails must not cost the others: the sweep's report tells of it
         if not isinstance(error, UserError):
             log.exception("job %s", folder.name)
         note_failure(
             folder, overrides=list(HydraConfig.get().overrides.task), reason=str(error) or type(error).__name__
         )
-        return math.nan
+        return None
 
 
 def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     with mistakes_in_one_line(ValueError):
         check_names(cfg, conf=conf)
+        if cfg.sweep.jobs != 1 and HydraConfig.get().mode is not RunMode.MULTIRUN:
+            raise ValueError(f"sweep.jobs={cfg.sweep.jobs}: is for sweeps, which are begun by python train.py -m")
         if cfg.resume:
             check_parts(cfg, HydraConfig.get().overrides.task, conf=conf)
         if cfg.resume and was_begun(folder):
@@ -116,7 +141,4 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
 def _going_on(folder: Path) -> str:
     """The command that goes on with a run, or with the sweep that it is a job of."""
     is_sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-    place = Path(HydraConfig.get().sweep.dir) if is_sweep else folder
-    if place.is_absolute() and place.is_relative_to(Path.cwd()):
-        place = place.relative_to(Path.cwd())
-    return f"python train.py {'-m ' if is_sweep else ''}{PARAMETER}={place}"
+    return command_to_go_on(Path(HydraConfig.get().sweep.dir) if is_sweep else folder, is_sweep=is_sweep)

@@ -5,6 +5,8 @@ Hydra makes these at every start, for ``--help`` too, so that nothing heavy is i
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,9 +15,11 @@ from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from memlab.files import write_whole
 from memlab.runs.claim import FolderInUseError, claimed
+from memlab.runs.resume import SWEEP
 
 
 class NewFolders(Callback):
@@ -71,11 +75,42 @@ class OneSweepAtATime(Callback):
                 raise SystemExit(1) from error
 
 
+class SearchNoted(Callback):
+    """Hydra callback that leaves in the folder of a search what was typed, as Hydra's own sweeper does of a grid."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Write ``multirun.yaml``, by which the search is gone on with."""
+        if is_search(config):
+            write_whole(Path(config.hydra.sweep.dir) / SWEEP, OmegaConf.to_yaml(config))
+
+
+def is_search(config: DictConfig) -> bool:
+    """Whether the jobs of a sweep are chosen by what those before have come to."""
+    return "direction" in config.hydra.sweeper
+
+
 @contextmanager
 def released_at_end() -> Iterator[None]:
     """Give up what was claimed within this context."""
     with OneSweepAtATime.until_end:
         yield
+
+
+class Slurm(Callback):
+    """Hydra callback that sees to what the jobs of a sweep need on SLURM, if it is there that they are to run."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Let SLURM send the signal that runs heed some time before it ends a job: submitit's own begins it anew.
+
+        Raises:
+            SystemExit: with status 1 if there is no SLURM.
+        """
+        if not str(config.hydra.launcher._target_).endswith(".SlurmLauncher"):
+            return
+        if not shutil.which("sbatch"):
+            print("error: hydra/launcher=slurm: there is no SLURM here (sbatch is not found)", file=sys.stderr)
+            raise SystemExit(1)
+        os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")
 
 
 class SweepReport(Callback):
@@ -89,5 +124,6 @@ class SweepReport(Callback):
         """
         from memlab.runs.sweep import close
 
-        if not close(Path(config.hydra.sweep.dir)):
+        searched = config.monitor if is_search(config) else None
+        if not close(Path(config.hydra.sweep.dir), searched=searched):
             raise SystemExit(1)

@@ -23,6 +23,10 @@ SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says of a disk, a share of one, and a file that can be no larger."""
 
+OF_SWEEPS = ("optuna", "submitit_local", "submitit_slurm")
+"""Options that packages bring along."""
+MISSING_FOR_SWEEPS = 'needs packages that are not there; pip install -e ".[sweeps]"'
+
 
 class UserError(Exception):
     """A user's mistake, told in one line."""
@@ -84,6 +88,8 @@ def one_line(
     message = _flat(str(error))
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if option in OF_SWEEPS:
+            return f"{group}={option}: {MISSING_FOR_SWEEPS}"
         own = f"; a class of your own is named by {group}._target_={option}" if "." in option else ""
         return f"{group}={option}: must be one of {', '.join(error.options)}{own}"
     if isinstance(error, ConfigCompositionException):
@@ -99,6 +105,8 @@ def one_line(
 
 def _composition(error: ConfigCompositionException, known: Callable[[], DictConfig], words: Sequence[str]) -> str:
     message = _flat(str(error))
+    if lacking := re.match(rf"In '([^']+)': Could not load '[^']+/({'|'.join(OF_SWEEPS)})'", message):
+        return f"{lacking[1]}: {MISSING_FOR_SWEEPS}"
     found = re.search(r"Could not override '([^']+)'", message)
     if found is None:
         return f"{message}; {_flat(str(error.__cause__))}" if error.__cause__ else message

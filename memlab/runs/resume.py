@@ -41,6 +41,7 @@ MAY_CHANGE = (
     "evidence.*",
     "figures",
     "keep_objects",
+    "sweep.*",
 )
 """Parameters that may be others when a run goes on."""
 CLASSES = re.compile(
@@ -93,6 +94,13 @@ def words_to_go_on(words: Sequence[str], *, conf: str) -> list[str]:
     flags = [word for word in rest if word.startswith("-")]  # which must not stand between parameters
     changed = [word for word in rest if not word.startswith("-")]
     return [*flags, *kept, *changed, f"{PARAMETER}={folder}", f"{place}={folder}"]
+
+
+def command_to_go_on(folder: Path, *, is_sweep: bool) -> str:
+    """The command that goes on with a run or a sweep."""
+    if folder.is_absolute() and folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    return f"python train.py {'-m ' if is_sweep else ''}{PARAMETER}={folder}"
 
 
 def note(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:

@@ -13,9 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from memlab.files import written_whole
+from memlab.runs.composition import BEST_IS
 from memlab.runs.failure import read_failure
 from memlab.runs.figures import HeatMap, draw_heat_maps
 from memlab.runs.results import read_results
+from memlab.runs.resume import without_resume
 
 
 class Column(NamedTuple):
@@ -51,10 +53,15 @@ class Job:
     """Why there are no results."""
 
 
-def close(folder: Path) -> bool:
-    """Report on the jobs of a sweep's folder; whether all came to their end."""
+def close(folder: Path, *, searched: str | None = None) -> bool:
+    """Report on the jobs of a sweep's folder; whether all came to their end.
+
+    Args:
+        folder: of the sweep.
+        searched: the figure of validation that jobs were to make best, where each was chosen by those before.
+    """
     jobs = [read_job(folder / name) for name in sorted(_job_names(folder), key=int)]
-    report(jobs, folder, Console())
+    report(jobs, folder, Console(), searched=searched)
     return all(job.results is not None for job in jobs)
 
 
@@ -66,19 +73,23 @@ def read_job(folder: Path) -> Job:
     return Job(folder.name, _by_parameter(failed["overrides"]), None, failed["reason"])
 
 
-def report(jobs: Sequence[Job], folder: Path, console: Console) -> None:
+def report(jobs: Sequence[Job], folder: Path, console: Console, *, searched: str | None = None) -> None:
     """Write and print what a sweep found.
 
     Args:
         jobs: all of them.
         folder: where ``sweep.csv`` and ``heat_map.png`` go.
         console: where the table goes.
+        searched: the figure of validation to rank by, and to tell first: a search must not be ranked by the test.
     """
     varied = varied_parameters(jobs)
-    ranked = sorted(jobs, key=lambda job: -job.results["test/accuracy"] if job.results else float("inf"))
+    by = searched or "test/accuracy"
+    sign = 1 if BEST_IS.get(by) == "min" else -1
+    ranked = sorted(jobs, key=lambda job: sign * job.results[by] if job.results else float("inf"))
     found = [name for name in COLUMNS if any(job.results and name in job.results for job in jobs)]
-    _write_csv(ranked, varied, found, folder / "sweep.csv")
-    table = _table(ranked, varied, found)
+    told = [searched, *found] if searched else found
+    _write_csv(ranked, varied, told, folder / "sweep.csv")
+    table = _table(ranked, varied, told)
     # On a narrow screen lines may break, but figures must not lose their ends.
     console.width = max(console.width, console.measure(table, options=console.options.update(max_width=1000)).maximum)
     console.print(table)
@@ -140,13 +151,16 @@ def _write_csv(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str
 
 
 def _table(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str]) -> Table:
-    table = Table(title="sweep, best test accuracy first")
-    for heading in ["job", *varied, *(COLUMNS[name].heading for name in figures)]:
+    columns = [COLUMNS.get(name, Column(name, "{:.4f}".format, False)) for name in figures]
+    table = Table(title=f"sweep, best {columns[0].heading if columns else 'test accuracy'} first")
+    for heading in ["job", *varied, *(column.heading for column in columns)]:
         table.add_column(heading, justify="right", no_wrap=heading in varied)
     for job in jobs:
         values = [job.overrides.get(name, "") for name in varied]
         known = job.results or {}
-        found = [COLUMNS[name].text(known[name]) if name in known else "-" for name in figures]
+        found = [
+            column.text(known[name]) if name in known else "-" for name, column in zip(figures, columns, strict=True)
+        ]
         if not job.results:
             found[:1] = ["failed"]
         table.add_row(job.name, *values, *found)
@@ -154,7 +168,9 @@ def _table(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str]) -
 
 
 def _by_parameter(overrides: Sequence[str]) -> dict[str, str]:
-    return dict(override.split("=", 1) for override in overrides)
+    """What was given, but for that a sweep was to go on, and how it was to run."""
+    given = dict(override.split("=", 1) for override in without_resume(overrides))
+    return {name: value for name, value in given.items() if not name.startswith("sweep.")}
 
 
 def _job_names(folder: Path) -> list[str]:

@@ -99,7 +99,9 @@ def test_a_job_is_read_back_from_its_folder(tmp_path: Path) -> None:
     for name in ("0", "1", "2"):
         (tmp_path / name).mkdir()
     write_results(tmp_path / "0", {"overrides": ["support.size=5", "a=b=c"], "test/accuracy": 0.5})
-    note_failure(tmp_path / "1", overrides=["support.size=0"], reason="must be at least 1")
+    note_failure(
+        tmp_path / "1", overrides=["support.size=0", "sweep.jobs=2", "resume=sweep"], reason="must be at least 1"
+    )
     assert read_job(tmp_path / "0").overrides == {"support.size": "5", "a": "b=c"}
     assert read_job(tmp_path / "1") == Job("1", {"support.size": "0"}, None, "must be at least 1")
     assert read_job(tmp_path / "2") == Job("2", {}, None, "ended without results")
