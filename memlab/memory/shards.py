@@ -6,7 +6,7 @@ Here they are encoded, with gradient, and every class has a set of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ from memlab.memory.out_of_memory import OutOfMemoryError
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.topk import TopKMemory
 
-TOO_LARGE = "out of memory in a step of several processes; needs a smaller chunk or batch"
+Exchange = Callable[[Tensor], Tensor]
 
 
 def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) -> Memory:
@@ -51,7 +51,42 @@ def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) ->
     raise ValueError(f"memory={type(memory).__name__}: cannot be shared out over processes; must be one of memlab's")
 
 
-class ShardedMemory(ExactMemory):
+class Sharded(Memory):
+    """What memories of a support that is shared out have in common; what they hold is of the share of this process.
+
+    Args:
+        memory: reads a share.
+        group: the processes; None for all.
+    """
+
+    def __init__(self, memory: Memory, *, group: distributed.ProcessGroup | None = None) -> None:
+        super().__init__(similarity=memory.similarity)
+        self.memory = memory
+        self.group = group
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """See `Memory.sizes`."""
+        return self.memory.sizes
+
+    def after_step(self) -> dict[str, Tensor | float]:
+        """See `Memory.after_step`."""
+        return self.memory.after_step()
+
+    def shrink(self) -> None:
+        """Nothing is computed again: the other processes have gone on. See `Memory.shrink`."""
+        raise OutOfMemoryError("out of memory in a step of several processes; needs a smaller chunk or batch")
+
+    def state(self) -> dict[str, Any]:
+        """See `Memory.state`."""
+        return self.memory.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """See `Memory.restore`."""
+        self.memory.restore(state)
+
+
+class ShardedMemory(Sharded, ExactMemory):
     """Reads a support that is the same in W processes, of which each encodes its W-th part by a memory of its own.
 
     Queries are those of the process: (B_r, D) of B in all, and as many class scores are given, of the whole support.
@@ -69,16 +104,13 @@ class ShardedMemory(ExactMemory):
         group: the processes; None for all.
     """
 
-    def __init__(self, memory: ExactMemory, *, group: distributed.ProcessGroup | None = None) -> None:
-        super().__init__(similarity=memory.similarity)
-        self.memory = memory
-        self._group = group
+    memory: ExactMemory
 
     def _read(
         self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
     ) -> ClassRead:
-        everyone = Everyone.of(query, self._group)
-        queries: Tensor = _Gathered.apply(query, everyone)
+        everyone = Everyone.of(query, self.group)
+        queries: Tensor = _Exchanged.apply(query, everyone.gathered, everyone.summed)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
         part = everyone.part(len(support))
@@ -91,25 +123,8 @@ class ShardedMemory(ExactMemory):
         class_scores: Tensor = _Merged.apply(read.class_scores, everyone)
         return ClassRead(class_scores, everyone.least(read.lowest))
 
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """See `Memory.sizes`."""
-        return self.memory.sizes
 
-    def shrink(self) -> None:
-        """Nothing is computed again: the other processes have gone on. See `Memory.shrink`."""
-        raise OutOfMemoryError(TOO_LARGE)
-
-    def state(self) -> dict[str, Any]:
-        """See `Memory.state`."""
-        return self.memory.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """See `Memory.restore`."""
-        self.memory.restore(state)
-
-
-class ShardedTopKMemory(Memory):
+class ShardedTopKMemory(Sharded):
     """`TopKMemory` of a support that is the same in W processes, each of which has the index of every W-th object.
 
     A query reads the best K of what all have found, of equally near ones those of the smallest ids; who has a cell
@@ -124,20 +139,20 @@ class ShardedTopKMemory(Memory):
     needs_whole_support = True
     encodes_as_it_finds = True
 
+    memory: TopKMemory
+
     def __init__(self, memory: TopKMemory, *, group: distributed.ProcessGroup | None = None) -> None:
-        super().__init__(similarity=memory.similarity)
-        self.memory = memory
-        self._group = group
+        super().__init__(memory, group=group)
         self._shared: tuple[Support, Support] | None = None
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the K nearest cells; see `Memory.read`. ``query`` and what is given are of this process."""
-        everyone = Everyone.of(query, self._group)
+        everyone = Everyone.of(query, self.group)
         if len(support) < len(everyone.sizes):
             raise ValueError(
                 f"support: {len(support)} objects for {len(everyone.sizes)} processes; must be one for each"
             )
-        queries: Tensor = _Gathered.apply(query, everyone)
+        queries: Tensor = _Exchanged.apply(query, everyone.gathered, everyone.summed)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
         share = Share(everyone.rank, len(everyone.sizes))
@@ -167,21 +182,8 @@ class ShardedTopKMemory(Memory):
         none_last = torch.argsort((~here).int(), dim=1, stable=True)
         return found.masked_fill(~here, -1).gather(1, none_last), cells
 
-    def after_step(self) -> dict[str, Tensor | float]:
-        """See `Memory.after_step`; ages are of the vectors of this process."""
-        return self.memory.after_step()
 
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """See `Memory.sizes`."""
-        return self.memory.sizes
-
-    def shrink(self) -> None:
-        """See `ShardedMemory.shrink`."""
-        raise OutOfMemoryError(TOO_LARGE)
-
-
-class ShardedPrototypeMemory(Memory):
+class ShardedPrototypeMemory(Sharded):
     """`PrototypeMemory` of a support that is the same in W processes, of which each encodes its W-th part.
 
     Between the processes go C D sums of keys and their gradient, and with excluded objects B D keys and theirs.
@@ -191,14 +193,11 @@ class ShardedPrototypeMemory(Memory):
         group: the processes; None for all.
     """
 
-    def __init__(self, memory: PrototypeMemory, *, group: distributed.ProcessGroup | None = None) -> None:
-        super().__init__(similarity=memory.similarity)
-        self.memory = memory
-        self._group = group
+    memory: PrototypeMemory
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Score the class means; see `Memory.read`. ``query`` and what is given are of this process."""
-        everyone = Everyone.of(query, self._group)
+        everyone = Everyone.of(query, self.group)
         part = everyone.part(len(support))
         scored = ScoredSupport(encoder, self.similarity, support, exclude)
         # Of no objects a graph all the same: the others wait in the backward.
@@ -206,7 +205,7 @@ class ShardedPrototypeMemory(Memory):
         keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
         sums, _ = sums_by_class(keys, support.labels[part], support.num_classes)
         counts = support.labels.bincount(minlength=support.num_classes)
-        total: Tensor = _Total.apply(sums, everyone)
+        total: Tensor = _Exchanged.apply(sums, everyone.total, everyone.total)
         if exclude is None:
             scores = self.memory.scores_of_means(query, total, counts)
         else:
@@ -228,12 +227,8 @@ class ShardedPrototypeMemory(Memory):
             of_all = keys[here.clamp(min=0)].masked_fill((here < 0)[:, None], 0)
         else:
             of_all = keys.sum(0).expand(len(here), -1)
-        found: Tensor = _Summed.apply(of_all, everyone)
+        found: Tensor = _Exchanged.apply(of_all, everyone.summed, everyone.gathered)
         return found
-
-    def shrink(self) -> None:
-        """See `ShardedMemory.shrink`."""
-        raise OutOfMemoryError(TOO_LARGE)
 
 
 @dataclass(frozen=True)
@@ -301,46 +296,21 @@ class Everyone:
         return torch.stack(found)
 
 
-class _Gathered(torch.autograd.Function):
-    """Queries of all processes; what their gradient is in each is summed for the process that has encoded them."""
+class _Exchanged(torch.autograd.Function):
+    """What an exchange between the processes gives; its gradient comes back by the exchange that is its transpose.
+
+    Rows that are gathered in all are summed for whose they are, and the other way round; a total is its own transpose.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, everyone: Everyone) -> Tensor:
-        ctx.everyone = everyone
-        return everyone.gathered(query)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.everyone.summed(gradient), None
-
-
-class _Summed(torch.autograd.Function):
-    """Rows of all processes summed for those whose queries they are of; the other way round than `_Gathered`."""
-
-    @staticmethod
-    def forward(ctx: Any, of_all: Tensor, everyone: Everyone) -> Tensor:
-        ctx.everyone = everyone
-        return everyone.summed(of_all)
+    def forward(ctx: Any, tensor: Tensor, exchange: Exchange, transpose: Exchange) -> Tensor:
+        ctx.transpose = transpose
+        return exchange(tensor)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.everyone.gathered(gradient), None
-
-
-class _Total(torch.autograd.Function):
-    """The sum over the processes, in all of them; each has a part of its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, everyone: Everyone) -> Tensor:
-        ctx.everyone = everyone
-        return everyone.total(tensor)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.everyone.total(gradient), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transpose(gradient), None, None
 
 
 class _Merged(torch.autograd.Function):
