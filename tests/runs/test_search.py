@@ -83,7 +83,7 @@ def test_jobs_of_slurm_are_composed(command: Callable[..., Outcome], monkeypatch
 @pytest.mark.skipif(find_spec("optuna") is not None, reason="the packages are there")
 @pytest.mark.parametrize(
     ("word", "option"),
-    [("experiment=search", "hydra/sweeper=optuna"), ("hydra/launcher=slurm", "hydra/launcher/slurm")],
+    [("experiment=search", "hydra/sweeper/validation"), ("hydra/launcher=slurm", "hydra/launcher/slurm")],
 )
 def test_packages_that_are_missing(command: Callable[..., Outcome], word: str, option: str) -> None:
     assert_one_line(command("-m", word), rf'{option}: needs packages that are not there; pip install -e "\.\[sweeps\]"')
