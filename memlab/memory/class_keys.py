@@ -119,15 +119,19 @@ class PrototypeMemory(Memory):
         """The means of the classes that have objects; see `Memory.stored_keys`."""
         objects = encode()
         sums, counts = sums_by_class(objects.keys, objects.labels, objects.num_classes)
-        classes = counts.nonzero().flatten()
-        means = sums[classes] / counts[classes, None]
-        return _of_classes(means, classes, objects.num_classes, self.similarity)
+        return means_of_classes(sums, counts, self.similarity)
 
 
 def sums_by_class(keys: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
     """(C, D) sums of the keys of each class, and (C,) how many there are."""
     sums = keys.new_zeros(num_classes, keys.shape[1]).index_add(0, labels, keys)
     return sums, labels.bincount(minlength=num_classes)
+
+
+def means_of_classes(sums: Tensor, counts: Tensor, similarity: Similarity) -> StoredKeys:
+    """The means of the classes that have objects, from (C, D) sums of their keys and (C,) how many there are."""
+    classes = counts.nonzero().flatten()
+    return _of_classes(sums[classes] / counts[classes, None], classes, len(counts), similarity)
 
 
 def _of_classes(keys: Tensor, classes: Tensor, num_classes: int, similarity: Similarity) -> StoredKeys:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -21,15 +20,16 @@ class Evidence(NamedTuple):
     """(B, k) its share of the read, ``p_bi`` of eq. 13; the weights of all objects of a query sum to 1."""
 
 
-def weigh(stored: StoredKeys, strongest: Strongest, *, total: Tensor) -> Evidence:
+def weigh(strongest: Strongest, *, labels: Tensor, ids: Tensor, total: Tensor) -> Evidence:
     """Tell of the strongest keys what they weigh in the read of each query; nothing, where it has read nothing.
 
     Args:
-        stored: the memory that was read.
         strongest: (B, k) keys.
+        labels: (N,) classes of all keys.
+        ids: (N,) which object each is.
         total: (B,) log of the sum of ``exp(z_bi)`` over all that was read.
     """
     places, scores = strongest
     weights = (scores - total[:, None]).exp().masked_fill(total.isneginf()[:, None], 0)
     near = places.clamp(min=0)
-    return Evidence(stored.ids[near].masked_fill(places < 0, -1), stored.labels[near], weights)
+    return Evidence(ids[near].masked_fill(places < 0, -1), labels[near], weights)

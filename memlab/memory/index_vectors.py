@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -179,3 +179,43 @@ class IndexVectors:
         self.step, self._refreshed_at = state["step"], state["refreshed_at"]
         self._next, self._saved = state["next"], state["saved"]
         self.index.restore(state["index"], metric=self._metric, device=self.ids.device)
+
+
+def joined(shares: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The state of the vectors of all objects, from those of the shares of several processes, by rank.
+
+    How an approximate index had put its vectors into lists is let go.
+    """
+    first = shares[0]
+    if "ids" not in first:  # nothing has been read yet
+        return first
+    centre = first["index"]["centre"]
+    vectors = [each["index"]["vectors"] + (each["index"]["centre"] - centre) for each in shares]
+    index = {
+        "vectors": _in_turn(vectors),
+        "centre": centre,
+        "present": _in_turn([each["index"]["present"] for each in shares]),
+    }
+    by_object = {name: _in_turn([each[name] for each in shares]) for name in ("ids", "encoded_at")}
+    return {**first, **by_object, "index": index}
+
+
+def share_of(state: dict[str, Any], share: Share) -> dict[str, Any]:
+    """The state of the vectors of a share, from that of all objects."""
+    if "ids" not in state:
+        return state
+    index = state["index"]
+    rows = slice(share.rank, None, share.world)
+    return {
+        **state,
+        **{name: state[name][rows] for name in ("ids", "encoded_at")},
+        "index": {"vectors": index["vectors"][rows], "centre": index["centre"], "present": index["present"][rows]},
+    }
+
+
+def _in_turn(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of several tensors, of each the first, then of each the second, and so on."""
+    rows = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for rank, part in enumerate(parts):
+        rows[rank :: len(parts)] = part
+    return rows

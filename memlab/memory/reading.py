@@ -28,6 +28,21 @@ class ReadAll:
         """Let the keys go."""
         del self.stored
 
+    @property
+    def alone(self) -> ReadAll:
+        """Reads in one process what this reads, maybe with others."""
+        return self
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) classes of the keys that are read."""
+        return self.stored.labels
+
+    @property
+    def ids(self) -> Tensor:
+        """(N,) which object each of them is."""
+        return self.stored.ids
+
     def cells(self, available: int) -> int:
         """How many keys of so many a query reads."""
         return available
@@ -68,9 +83,10 @@ class ReadAll:
         Raises:
             ValueError: if k is not a whole number from 1 to the keys read.
         """
-        check_k(k, available=self.cells(len(self.stored)))
+        check_k(k, available=self.cells(len(self.ids)))
         read, strongest = self._read_with_strongest(query, k, exclude)
-        return read, weigh(self.stored, strongest, total=read.class_scores.logsumexp(-1))
+        total = read.class_scores.logsumexp(-1)
+        return read, weigh(strongest, labels=self.labels, ids=self.ids, total=total)
 
     def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
         return self.stored.read_with_strongest(query, k, exclude)
@@ -121,7 +137,7 @@ class ReadTopK(ReadAll):
         return self._read(self._nearest(query, exclude))
 
     def _read(self, nearest: Strongest) -> ClassRead:
-        labels = self.stored.labels[nearest.places.clamp(min=0)]
+        labels = self.labels[nearest.places.clamp(min=0)]
         return functional.read_cells(nearest.scores, labels, self.stored.num_classes)
 
     def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:

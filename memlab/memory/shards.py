@@ -6,28 +6,27 @@ Here they are encoded, with gradient, and every class has a set of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from memlab.data.support import Support
 from memlab.functional import ClassRead, lowest_scores
-from memlab.index import Places
-from memlab.memory.class_keys import LinearMemory, PrototypeMemory, sums_by_class
+from memlab.index import ExactIndex, Places
+from memlab.memory.class_keys import LinearMemory, PrototypeMemory, means_of_classes, sums_by_class
 from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
-from memlab.memory.index_vectors import Share
+from memlab.memory.exchange import Everyone, Processes, exchanged, merged
+from memlab.memory.index_vectors import Share, joined, share_of
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError
 from memlab.memory.scored_support import ScoredSupport
-from memlab.memory.topk import TopKMemory
-
-Exchange = Callable[[Tensor], Tensor]
+from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.topk import TopKMemory, recalled
 
 
 def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) -> Memory:
@@ -47,22 +46,32 @@ def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) ->
     if isinstance(memory, PrototypeMemory):
         return ShardedPrototypeMemory(memory, group=group)
     if isinstance(memory, LinearMemory):
-        return memory  # reads no support
+        return ShardedLinearMemory(memory, group=group)
     raise ValueError(f"memory={type(memory).__name__}: cannot be shared out over processes; must be one of memlab's")
 
 
 class Sharded(Memory):
     """What memories of a support that is shared out have in common; what they hold is of the share of this process.
 
+    Its parameters are those of the memory that reads the share, and have the same names: what was learned by several
+    processes is gone on with by one.
+
     Args:
         memory: reads a share.
         group: the processes; None for all.
     """
 
+    memory: Memory
+
     def __init__(self, memory: Memory, *, group: distributed.ProcessGroup | None = None) -> None:
         super().__init__(similarity=memory.similarity)
-        self.memory = memory
+        self.__dict__["memory"] = memory  # no module of this one, by whose name its parameters would be called
+        self._modules, self._parameters = memory._modules, memory._parameters
         self.group = group
+
+    def prepare(self, *, embedding_size: int, num_classes: int) -> None:
+        """See `Memory.prepare`."""
+        self.memory.prepare(embedding_size=embedding_size, num_classes=num_classes)
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -73,9 +82,15 @@ class Sharded(Memory):
         """See `Memory.after_step`."""
         return self.memory.after_step()
 
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """Those of a part, of which ``encode`` encodes the objects; see `Memory.stored_keys`."""
+        return self.memory.stored_keys(encode)
+
     def shrink(self) -> None:
         """Nothing is computed again: the other processes have gone on. See `Memory.shrink`."""
-        raise OutOfMemoryError("out of memory in a step of several processes; needs a smaller chunk or batch")
+        raise OutOfMemoryError(
+            "out of memory in a step of several processes; needs more of them, or a smaller chunk, support or batch"
+        )
 
     def state(self) -> dict[str, Any]:
         """See `Memory.state`."""
@@ -109,8 +124,8 @@ class ShardedMemory(Sharded, ExactMemory):
     def _read(
         self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
     ) -> ClassRead:
-        everyone = Everyone.of(query, self.group)
-        queries: Tensor = _Exchanged.apply(query, everyone.gathered, everyone.summed)
+        everyone = Everyone.asked(query, self.group)
+        queries = exchanged(query, everyone.gathered, transpose=everyone.summed)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
         part = everyone.part(len(support))
@@ -120,7 +135,7 @@ class ShardedMemory(Sharded, ExactMemory):
         else:
             mine, labels = replace(support, rows=support.rows[part]), classes.labels[part]
             read = self.memory._read(encoder, queries, mine, Classes(labels, classes.number), exclude)
-        class_scores: Tensor = _Merged.apply(read.class_scores, everyone)
+        class_scores = merged(read.class_scores, everyone)
         return ClassRead(class_scores, everyone.least(read.lowest))
 
 
@@ -147,19 +162,17 @@ class ShardedTopKMemory(Sharded):
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the K nearest cells; see `Memory.read`. ``query`` and what is given are of this process."""
-        everyone = Everyone.of(query, self.group)
-        if len(support) < len(everyone.sizes):
-            raise ValueError(
-                f"support: {len(support)} objects for {len(everyone.sizes)} processes; must be one for each"
-            )
-        queries: Tensor = _Exchanged.apply(query, everyone.gathered, everyone.summed)
+        everyone = Everyone.asked(query, self.group)
+        if len(support) < everyone.world:
+            raise ValueError(f"support: {len(support)} objects for {everyone.world} processes; must be one for each")
+        queries = exchanged(query, everyone.gathered, transpose=everyone.summed)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
-        share = Share(everyone.rank, len(everyone.sizes))
+        share = Share(everyone.rank, everyone.world)
         mine = self._mine(support, share)
         self.memory.share(share, size=len(support), choose=partial(self._nearest_of_all, everyone, mine.ids))
         read = self.memory.read(encoder, queries, mine, exclude)
-        class_scores: Tensor = _Merged.apply(read.class_scores, everyone)
+        class_scores = merged(read.class_scores, everyone)
         return ClassRead(class_scores, everyone.least(read.lowest))
 
     def _mine(self, support: Support, share: Share) -> Support:
@@ -170,17 +183,49 @@ class ShardedTopKMemory(Sharded):
 
     def _nearest_of_all(self, everyone: Everyone, ids: Tensor, vectors: Tensor, found: Tensor) -> tuple[Tensor, int]:
         """What is found here and is among the best K of all; and how many cells all read."""
-        nearness = self.memory.index.nearness(vectors, found)
-        of_all = everyone.of_all(nearness).permute(1, 0, 2).flatten(1)  # (B, W k)
-        ids_of_all = everyone.of_all(ids[found.clamp(min=0)]).permute(1, 0, 2).flatten(1)
-        by_id = ids_of_all.argsort(1)
-        order = by_id.gather(1, torch.argsort(of_all.gather(1, by_id), dim=1, descending=True, stable=True))
-        best = torch.zeros_like(of_all, dtype=torch.bool).scatter_(1, order[:, : self.memory.k], True)
-        best &= of_all.isfinite()
-        cells = len(ids_of_all[best].unique())
-        here = best.view(len(found), len(everyone.sizes), -1)[:, everyone.rank]
+        mine = ids[found.clamp(min=0)].masked_fill(found < 0, -1)
+        near, best = everyone.best(self.memory.index.nearness(vectors, found), mine, self.memory.k)
+        best = best.masked_fill(near.isneginf(), -1)
+        here = (mine[:, :, None] == best[:, None]).any(-1) & (mine >= 0)
         none_last = torch.argsort((~here).int(), dim=1, stable=True)
-        return found.masked_fill(~here, -1).gather(1, none_last), cells
+        return found.masked_fill(~here, -1).gather(1, none_last), len(best[best >= 0].unique())
+
+    @torch.no_grad()
+    def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:
+        """See `Memory.recall`; the queries are those of all, the keys a part that this process has encoded."""
+        vectors = self.memory.index_vectors(ids.device)
+        if vectors is None:
+            return None
+        processes = Processes.of(self.group)
+        fresh = ExactIndex()
+        fresh.build(self.similarity.search_vectors(keys), metric=self.similarity.metric)
+        encoded, searched = processes.total(torch.tensor([len(fresh), len(vectors.ids)], device=keys.device)).tolist()
+        if encoded != searched:
+            return None
+        points, k = self.similarity.search_vectors(query), min(self.memory.k, searched)
+        nearest, found = (
+            processes.best(index.nearness(points, places), objects[places.clamp(min=0)], k)[1]
+            for index, objects in ((fresh, ids), (vectors.index, vectors.ids))
+            for places in (index.search(points, k),)
+        )
+        return recalled(nearest, found)
+
+    def state(self) -> dict[str, Any]:
+        """Those of all, for the first process; see `Memory.state`."""
+        shares = Processes.of(self.group).for_first(self.memory.state())
+        return {} if shares is None else {"shares": shares}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on with a share of it, however many processes it is of; see `Memory.restore`."""
+        processes = Processes.of(self.group)
+        shares = state.get("shares", [])
+        if len(shares) == processes.world:
+            mine, size = shares[processes.rank], sum(len(each.get("ids", ())) for each in shares)
+        else:
+            whole = joined(shares) if shares else state
+            mine, size = share_of(whole, Share(processes.rank, processes.world)), len(whole.get("ids", ()))
+        self.memory.share(Share(processes.rank, processes.world), size=size, choose=None)
+        self.memory.restore(mine)
 
 
 class ShardedPrototypeMemory(Sharded):
@@ -197,7 +242,7 @@ class ShardedPrototypeMemory(Sharded):
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Score the class means; see `Memory.read`. ``query`` and what is given are of this process."""
-        everyone = Everyone.of(query, self.group)
+        everyone = Everyone.asked(query, self.group)
         part = everyone.part(len(support))
         scored = ScoredSupport(encoder, self.similarity, support, exclude)
         # Of no objects a graph all the same: the others wait in the backward.
@@ -205,7 +250,7 @@ class ShardedPrototypeMemory(Sharded):
         keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
         sums, _ = sums_by_class(keys, support.labels[part], support.num_classes)
         counts = support.labels.bincount(minlength=support.num_classes)
-        total: Tensor = _Exchanged.apply(sums, everyone.total, everyone.total)
+        total = exchanged(sums, everyone.total, transpose=everyone.total)
         if exclude is None:
             scores = self.memory.scores_of_means(query, total, counts)
         else:
@@ -220,6 +265,13 @@ class ShardedPrototypeMemory(Sharded):
             )
         return ClassRead(scores, lowest_scores(scores))
 
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """A part of the class means; see `Sharded.stored_keys`."""
+        objects, processes = encode(), Processes.of(self.group)
+        sums, counts = map(processes.total, sums_by_class(objects.keys, objects.labels, objects.num_classes))
+        means = means_of_classes(sums, counts, self.similarity)
+        return means.part(processes.part(len(means)))
+
     def _own_keys(self, keys: Tensor, ids: Tensor, everyone: Everyone, exclude: Tensor) -> Tensor:
         """(B_r, D) the key of each query's own object, from who has encoded it; 0 of one that is not there."""
         here = Places(ids).of(everyone.gathered(exclude))
@@ -227,112 +279,27 @@ class ShardedPrototypeMemory(Sharded):
             of_all = keys[here.clamp(min=0)].masked_fill((here < 0)[:, None], 0)
         else:
             of_all = keys.sum(0).expand(len(here), -1)
-        found: Tensor = _Exchanged.apply(of_all, everyone.summed, everyone.gathered)
-        return found
+        return exchanged(of_all, everyone.summed, transpose=everyone.gathered)
 
 
-@dataclass(frozen=True)
-class Everyone:
-    """The processes, and how many queries each has.
+class ShardedLinearMemory(Sharded):
+    """`LinearMemory`, of which in training there is nothing to share out: each process reads for its queries.
 
     Args:
-        sizes: B_r by rank.
-        rank: which of them this one is.
+        memory: has the class keys.
         group: the processes; None for all.
     """
 
-    sizes: Sequence[int]
-    rank: int
-    group: distributed.ProcessGroup | None
+    memory: LinearMemory
 
-    @classmethod
-    def of(cls, query: Tensor, group: distributed.ProcessGroup | None) -> Everyone:
-        """Ask all for the number of their queries, (B_r, D)."""
-        mine = torch.tensor([len(query)], device=query.device)
-        sizes = [torch.empty_like(mine) for _ in range(distributed.get_world_size(group))]
-        distributed.all_gather(sizes, mine, group=group)
-        return cls([int(size) for size in sizes], distributed.get_rank(group), group)
+    def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
+        """Score the classes; see `Memory.read`. ``query`` is of this process."""
+        return self.memory.read(encoder, query, support, exclude)
 
-    @property
-    def rows(self) -> slice:
-        """Where the queries of this process are among all."""
-        first = sum(self.sizes[: self.rank])
-        return slice(first, first + self.sizes[self.rank])
-
-    def part(self, count: int) -> slice:
-        """The objects of this process, of so many: as equally many as can be."""
-        world = len(self.sizes)
-        return slice(self.rank * count // world, (self.rank + 1) * count // world)
-
-    def gathered(self, tensor: Tensor) -> Tensor:
-        """(B, ...) rows of all processes, by rank, of (B_r, ...) of each."""
-        most = max(self.sizes)
-        padded = F.pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, most - len(tensor))).contiguous()
-        found = [torch.empty_like(padded) for _ in self.sizes]
-        distributed.all_gather(found, padded, group=self.group)
-        return torch.cat([rows[:size] for rows, size in zip(found, self.sizes, strict=True)])
-
-    def total(self, tensor: Tensor) -> Tensor:
-        """The sum of what all have."""
-        total = tensor.clone(memory_format=torch.contiguous_format)
-        distributed.all_reduce(total, group=self.group)
-        return total
-
-    def summed(self, tensor: Tensor) -> Tensor:
-        """(B_r, ...) rows of this process, of the sum of (B, ...) of each."""
-        return self.total(tensor)[self.rows]
-
-    def least(self, tensor: Tensor) -> Tensor:
-        """(B_r,) rows of this process, of the least of (B,) of each."""
-        least = tensor.clone()
-        distributed.all_reduce(least, distributed.ReduceOp.MIN, group=self.group)
-        return least[self.rows]
-
-    def of_all(self, tensor: Tensor) -> Tensor:
-        """(W, B, ...) by rank, of (B, ...) of each."""
-        tensor = tensor.contiguous()
-        found = [torch.empty_like(tensor) for _ in self.sizes]
-        distributed.all_gather(found, tensor, group=self.group)
-        return torch.stack(found)
-
-
-class _Exchanged(torch.autograd.Function):
-    """What an exchange between the processes gives; its gradient comes back by the exchange that is its transpose.
-
-    Rows that are gathered in all are summed for whose they are, and the other way round; a total is its own transpose.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, exchange: Exchange, transpose: Exchange) -> Tensor:
-        ctx.transpose = transpose
-        return exchange(tensor)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transpose(gradient), None, None
-
-
-class _Merged(torch.autograd.Function):
-    """``s_bc = log sum_r exp(s_rbc)`` of the parts' class scores, in the order of ranks: everywhere the same bits.
-
-    ``dL/ds_rbc = dL/ds_bc exp(s_rbc - s_bc)``, where dL/ds_bc comes from the process whose query b is.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, class_scores: Tensor, everyone: Everyone) -> Tensor:
-        merged = everyone.of_all(class_scores).logsumexp(0)
-        ctx.everyone = everyone
-        ctx.save_for_backward(class_scores, merged)
-        return merged[everyone.rows]
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        class_scores, merged = ctx.saved_tensors
-        finite = merged.clamp(min=torch.finfo(merged.dtype).min)  # minus infinity less itself would be NaN
-        shares = (class_scores - finite).exp()
-        return ctx.everyone.gathered(gradient).mul_(shares), None
+    def stored_keys(self, encode: Callable[[], StoredKeys]) -> StoredKeys:
+        """A part of the class keys; see `Sharded.stored_keys`."""
+        keys = self.memory.stored_keys(encode)
+        return keys.part(Processes.of(self.group).part(len(keys)))
 
 
 class _NothingRead(torch.autograd.Function):

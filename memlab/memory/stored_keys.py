@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -89,6 +89,10 @@ class StoredKeys:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def part(self, part: slice) -> StoredKeys:
+        """Some of them, next to one another."""
+        return replace(self, keys=self.keys[part], labels=self.labels[part], ids=self.ids[part])
 
     def class_scores(self, query: Tensor, exclude: Tensor | None = None) -> Tensor:
         """(B, C) class scores alone, of what `read` gives."""

@@ -49,7 +49,7 @@ class Tiles:
         would take longer than all else.
         """
         columns = (query_terms * functional.LOG2_E).mT.contiguous()
-        longest = max(part.stop - part.start for part in self.parts)
+        longest = max((part.stop - part.start for part in self.parts), default=0)
         room = columns.new_empty(2, longest, columns.shape[1])
         for part in self.parts:
             terms = key_terms[part]

@@ -21,7 +21,7 @@ from memlab.index import ExactIndex, Index
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
 from memlab.memory.classes import Classes
-from memlab.memory.index_vectors import IndexVectors, Refresh, Share
+from memlab.memory.index_vectors import IndexVectors, Refresh, Share, joined
 from memlab.memory.memory import Memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
@@ -110,15 +110,15 @@ class TopKMemory(Memory):
         self._size: int | None = None
         self._choose: Choose = _all_that_are_found
 
-    def share(self, share: Share, *, size: int, choose: Choose) -> None:
+    def share(self, share: Share, *, size: int, choose: Choose | None) -> None:
         """From now on the supports read are shares of supports that several processes read.
 
         Args:
             share: which objects of them they are.
             size: M, how many objects those have.
-            choose: of what is found in the share.
+            choose: of what is found in the share; None before anything is read.
         """
-        self._share, self._size, self._choose = share, size, choose
+        self._share, self._size, self._choose = share, size, choose or _all_that_are_found
 
     def read(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> ClassRead:
         """Read the K nearest cells; see `Memory.read`.
@@ -175,7 +175,7 @@ class TopKMemory(Memory):
         self._seconds["step"] += time.perf_counter() - self._step_began
         self._read_now = self._step_began = None
         return {
-            "unique_cells": float(len(cells)),
+            "unique_cells": float(encoded),
             "key_age_mean": age_mean,
             "key_age_max": age_max,
             "refresh_share": self._seconds["refresh"] / self._seconds["step"],
@@ -184,16 +184,20 @@ class TopKMemory(Memory):
     @torch.no_grad()
     def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:
         """See `Memory.recall`; None too if there are more or fewer keys than index vectors."""
-        if self._vectors is None and "ids" in self._interrupted:
-            self._take_over(self._interrupted["ids"].to(ids.device))
-        if self._vectors is None or len(keys) != len(self.index):
+        vectors = self.index_vectors(ids.device)
+        if vectors is None or len(keys) != len(self.index):
             return None
         fresh = ExactIndex()
         fresh.build(self.similarity.search_vectors(keys), metric=self.similarity.metric)
-        vectors = self.similarity.search_vectors(query)
-        nearest, found = (index.search(vectors, min(self.k, len(keys))) for index in (fresh, self.index))
-        nearest = self._vectors.places.of(ids[nearest])
-        return torch.stack([(found == each[:, None]).any(-1).float() for each in nearest.mT]).mean()
+        points = self.similarity.search_vectors(query)
+        nearest, found = (index.search(points, min(self.k, len(keys))) for index in (fresh, self.index))
+        return recalled(vectors.places.of(ids[nearest]), found)
+
+    def index_vectors(self, device: torch.device) -> IndexVectors | None:
+        """Those that are searched, also before the first step after an interruption; None if there are none yet."""
+        if self._vectors is None and "ids" in self._interrupted:
+            self._take_over(self._interrupted["ids"].to(device))
+        return self._vectors
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -233,7 +237,7 @@ class TopKMemory(Memory):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state` when the same support is read; another is encoded anew. See `Memory.restore`."""
-        self._interrupted = state
+        self._interrupted = state = joined(state["shares"]) if "shares" in state else state
         self._vectors = None
         if state.get("asked") == self._asked:
             self.chunk_size = state["chunk_size"]
@@ -265,6 +269,11 @@ class TopKMemory(Memory):
         self._vectors = self._new_vectors(ids)
         self._vectors.restore(self._interrupted)
         self._interrupted = {}
+
+
+def recalled(nearest: Tensor, found: Tensor) -> Tensor:
+    """Share of the nearest (B, K) that are among what was found (B, K), be it by place or by id."""
+    return torch.stack([(found == each[:, None]).any(-1).float() for each in nearest.mT]).mean()
 
 
 class _InTurn(ExactIndex):

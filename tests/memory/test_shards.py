@@ -20,8 +20,9 @@ from memlab.data.support import Support
 from memlab.encoders import Dropout
 from memlab.index import ExactIndex
 from memlab.memory import ChunkedMemory, FullMemory, LinearMemory, Memory, PrototypeMemory, TopKMemory, sharded
+from memlab.memory.exchange import Everyone
+from memlab.memory.index_vectors import Share, joined, share_of
 from memlab.memory.out_of_memory import OutOfMemoryError
-from memlab.memory.shards import Everyone
 from memlab.memory.similarity import Cosine, Euclidean, Similarity
 from tests.conftest import random_support
 from tests.processes import FORKS, status_of
@@ -35,6 +36,7 @@ MODES: dict[str, Callable[[Similarity], Memory]] = {
     ),
     "prototypes": lambda similarity: PrototypeMemory(similarity=similarity),
     "topk": lambda similarity: topk(similarity, refresh_every=1),
+    "linear": lambda similarity: linear(similarity),
 }
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
@@ -45,6 +47,12 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
 def topk(similarity: Similarity, **rule: Any) -> TopKMemory:
     words = {"refresh_every": None, "refresh_share": 0.3, **rule}
     return TopKMemory(similarity=similarity, k=5, index=ExactIndex(), chunk_size=7, **words)
+
+
+def linear(similarity: Similarity) -> LinearMemory:
+    memory = LinearMemory(similarity=similarity)
+    memory.prepare(embedding_size=3, num_classes=C)
+    return memory
 
 
 class Case(NamedTuple):
@@ -158,9 +166,13 @@ def test_nothing_is_computed_again_when_memory_runs_out() -> None:
         sharded(FullMemory(similarity=Cosine())).shrink()
 
 
-def test_a_softmax_layer_reads_nothing_that_could_be_shared() -> None:
-    memory = LinearMemory(similarity=Cosine())
-    assert sharded(memory) is memory
+@pytest.mark.parametrize("mode", MODES)
+def test_parameters_have_the_names_of_one_process(mode: str) -> None:
+    """By them a checkpoint of several processes is gone on with by one."""
+    memory = MODES[mode](Cosine(learn_scale=True))
+    names = list(memory.state_dict())
+    assert list(sharded(memory).state_dict()) == names
+    assert [name for name, _ in sharded(memory).named_parameters()] == names
 
 
 def test_an_unknown_memory_is_refused() -> None:
@@ -203,7 +215,10 @@ def trained(rule: dict[str, Any], p: float, rank: int = 0, world: int = 1) -> li
         optimizer.step()
         reader.after_step()
         if step == TRAINED // 2:
-            reader.restore(copy.deepcopy(reader.state()))  # as after an interruption
+            states = [copy.deepcopy(reader.state())]
+            if world > 1:
+                distributed.broadcast_object_list(states)
+            reader.restore(states[0])  # as after an interruption
     return [parameter.detach() for parameter in parameters]
 
 
@@ -226,6 +241,24 @@ def test_index_vectors_are_refreshed_when_one_process_would(world: int, tmp_path
     assert not torch.allclose(expected[0][0], expected[2][0])  # when they are refreshed makes a difference
 
 
+def test_the_state_of_index_vectors_is_of_all_objects_and_shared_out_anew() -> None:
+    whole: dict[str, Any] = {
+        "ids": torch.arange(11),
+        "encoded_at": torch.arange(11) % 4,
+        "step": 4,
+        "index": {"vectors": torch.randn(11, 3), "centre": torch.zeros(3), "present": torch.ones(11, dtype=torch.bool)},
+    }
+    shares = [share_of(whole, Share(rank, 3)) for rank in range(3)]
+    for rank, share in enumerate(shares):  # an index of each compares with a centre of its own
+        share["index"]["centre"] = torch.full((3,), float(rank))
+        share["index"]["vectors"] = share["index"]["vectors"] - rank
+    found = joined(shares)
+    torch.testing.assert_close(found["index"]["vectors"], whole["index"]["vectors"])
+    assert all(torch.equal(found[name], whole[name]) for name in ("ids", "encoded_at"))
+    assert found["step"] == 4
+    assert joined([{}, {}]) == share_of({}, Share(0, 2)) == {}  # of processes that have read nothing
+
+
 def weigh(rank: int, world: int, folder: Path) -> None:
     """Leave how many bytes go to the others in a step, by mode and M."""
     torch.set_num_threads(1)
@@ -243,7 +276,7 @@ def weigh(rank: int, world: int, folder: Path) -> None:
     distributed.all_gather = counting(distributed.all_gather)
     distributed.all_reduce = counting(distributed.all_reduce)
     found = []
-    for mode, objects in product(MODES, (20, 160)):
+    for mode, objects in product(MODES.keys() - {"linear"}, (20, 160)):
         sent = 0
         Case(mode, "euclidean", objects, 8, True).results(slice(rank * 4, rank * 4 + 4), sharded)
         found.append(sent)

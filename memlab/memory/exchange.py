@@ -1,0 +1,190 @@
+"""What processes of torch.distributed that share a support tell one another, and how its gradient comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from memlab.data.parts import part_of
+
+Exchange = Callable[[Tensor], Tensor]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """All that work together.
+
+    Args:
+        rank: which of them this one is.
+        world: W, how many there are.
+        group: the processes; None for all.
+    """
+
+    rank: int
+    world: int
+    group: distributed.ProcessGroup | None
+
+    @classmethod
+    def of(cls, group: distributed.ProcessGroup | None = None) -> Processes:
+        """Those of a group."""
+        return cls(distributed.get_rank(group), distributed.get_world_size(group), group)
+
+    def part(self, count: int) -> slice:
+        """The objects of this process, of so many: as equally many as can be, next to one another."""
+        return part_of(count, rank=self.rank, world=self.world)
+
+    def total(self, tensor: Tensor) -> Tensor:
+        """The sum of what all have."""
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total, group=self.group)
+        return total
+
+    def of_all(self, tensor: Tensor) -> Tensor:
+        """(W, ...) by rank, of tensors of one shape."""
+        tensor = tensor.contiguous()
+        found = [torch.empty_like(tensor) for _ in range(self.world)]
+        distributed.all_gather(found, tensor, group=self.group)
+        return torch.stack(found)
+
+    def best(self, near: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Of what each has found for each query the k nearest, of equally near ones those of the smallest numbers.
+
+        Args:
+            near: (B, n) how near what this process has found is; minus infinity for nothing.
+            numbers: (B, n) what it is.
+            k: at most W n.
+
+        Returns:
+            (B, k) how near they are and (B, k) their numbers, nearest first.
+        """
+        all_near, all_numbers = (self.of_all(each).permute(1, 0, 2).flatten(1) for each in (near, numbers))
+        by_number = torch.argsort(all_numbers, dim=1, stable=True)
+        all_near, all_numbers = all_near.gather(1, by_number), all_numbers.gather(1, by_number)
+        order = torch.argsort(all_near, dim=1, descending=True, stable=True)[:, :k]
+        return all_near.gather(1, order), all_numbers.gather(1, order)
+
+    def collected(self, tensor: Tensor, *, sizes: Sequence[int]) -> Tensor | None:
+        """(n, ...) rows of all, by rank and in host memory, for the first process; the others get nothing.
+
+        Args:
+            tensor: (n_r, ...) rows of this process.
+            sizes: n_r by rank.
+        """
+        padded = _padded(tensor, to=max(sizes))
+        found = [torch.empty_like(padded) for _ in sizes] if self.rank == 0 else None
+        distributed.gather(padded, found, dst=self._first, group=self.group)
+        return None if found is None else torch.cat([one[:n].cpu() for one, n in zip(found, sizes, strict=True)])
+
+    def for_first(self, thing: T) -> list[T] | None:
+        """What each has, by rank, for the first process; it is pickled on the way. The others get nothing."""
+        found: list[Any] | None = [None] * self.world if self.rank == 0 else None
+        distributed.gather_object(thing, found, dst=self._first, group=self.group)
+        return found
+
+    @property
+    def _first(self) -> int:
+        """What rank the first of them has among all."""
+        return 0 if self.group is None else distributed.get_global_rank(self.group, 0)
+
+
+@dataclass(frozen=True)
+class Everyone(Processes):
+    """The processes, and how many queries each has.
+
+    Args:
+        sizes: B_r by rank.
+    """
+
+    sizes: Sequence[int]
+
+    @classmethod
+    def asked(cls, query: Tensor, group: distributed.ProcessGroup | None) -> Everyone:
+        """Ask all for the number of their queries, (B_r, D)."""
+        processes = Processes.of(group)
+        sizes = processes.of_all(torch.tensor([len(query)], device=query.device)).flatten().tolist()
+        return cls(processes.rank, processes.world, group, sizes)
+
+    @property
+    def rows(self) -> slice:
+        """Where the queries of this process are among all."""
+        first = sum(self.sizes[: self.rank])
+        return slice(first, first + self.sizes[self.rank])
+
+    def gathered(self, tensor: Tensor) -> Tensor:
+        """(B, ...) rows of all processes, by rank, of (B_r, ...) of each."""
+        found = self.of_all(_padded(tensor, to=max(self.sizes)))
+        return torch.cat([rows[:size] for rows, size in zip(found, self.sizes, strict=True)])
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        """(B_r, ...) rows of this process, of the sum of (B, ...) of each."""
+        return self.total(tensor)[self.rows]
+
+    def least(self, tensor: Tensor) -> Tensor:
+        """(B_r,) rows of this process, of the least of (B,) of each."""
+        least = tensor.clone()
+        distributed.all_reduce(least, distributed.ReduceOp.MIN, group=self.group)
+        return least[self.rows]
+
+
+def exchanged(tensor: Tensor, exchange: Exchange, *, transpose: Exchange) -> Tensor:
+    """What an exchange between the processes gives; its gradient comes back by the exchange that is its transpose.
+
+    Rows that are gathered in all are summed for whose they are, and the other way round; a total is its own transpose.
+    """
+    found: Tensor = _Exchanged.apply(tensor, exchange, transpose)
+    return found
+
+
+def merged(class_scores: Tensor, everyone: Everyone) -> Tensor:
+    """``s_bc = log sum_r exp(s_rbc)`` of the parts' class scores, in the order of ranks: everywhere the same bits.
+
+    ``dL/ds_rbc = dL/ds_bc exp(s_rbc - s_bc)``, where dL/ds_bc comes from the process whose query b is.
+
+    Args:
+        class_scores: (B, C) of the queries of all, from the part of this process.
+        everyone: the processes.
+
+    Returns:
+        (B_r, C) of the queries of this process, from all parts.
+    """
+    found: Tensor = _Merged.apply(class_scores, everyone)
+    return found
+
+
+class _Exchanged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, exchange: Exchange, transpose: Exchange) -> Tensor:
+        ctx.transpose = transpose
+        return exchange(tensor)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transpose(gradient), None, None
+
+
+class _Merged(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, class_scores: Tensor, everyone: Everyone) -> Tensor:
+        merged = everyone.of_all(class_scores).logsumexp(0)
+        ctx.everyone = everyone
+        ctx.save_for_backward(class_scores, merged)
+        return merged[everyone.rows]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        class_scores, merged = ctx.saved_tensors
+        finite = merged.clamp(min=torch.finfo(merged.dtype).min)  # minus infinity less itself would be NaN
+        shares = (class_scores - finite).exp()
+        return ctx.everyone.gathered(gradient).mul_(shares), None
+
+
+def _padded(tensor: Tensor, *, to: int) -> Tensor:
+    return F.pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, to - len(tensor))).contiguous()

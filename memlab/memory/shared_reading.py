@@ -1,0 +1,163 @@
+"""Stored keys shared out over processes: each holds a part, and all read the same queries."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from memlab.functional import ClassRead
+from memlab.memory.exchange import Processes
+from memlab.memory.reading import ReadAll, ReadTopK
+from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.strongest import Strongest
+
+
+def shared_reading(
+    reading: ReadAll, *, group: distributed.ProcessGroup | None = None
+) -> SharedReadAll | SharedReadTopK:
+    """The same reading, of keys that are shared out over processes.
+
+    Args:
+        reading: as of one process.
+        group: the processes; None for all.
+
+    Raises:
+        ValueError: for a reading of which it is not known how.
+    """
+    if type(reading) is ReadTopK:
+        return SharedReadTopK(reading, group=group)
+    if type(reading) is ReadAll:
+        return SharedReadAll(reading, group=group)
+    raise ValueError(f"evaluation={type(reading).__name__}: cannot be shared out over processes; must be all or topk")
+
+
+class Shared:
+    """Keys of which every process holds those next to its neighbours', by rank, and knows the labels of all.
+
+    What is read are the same queries in all processes, and what they give is the same too, to the bit. Between the
+    processes go, for B queries, W B C class sums, and W B k findings where the strongest keys are told.
+    """
+
+    stored: StoredKeys
+    """The part of this process."""
+
+    def _take_note(self, stored: StoredKeys, group: distributed.ProcessGroup | None) -> None:
+        self.processes = Processes.of(group)
+        sizes = self.processes.of_all(torch.tensor(len(stored), device=stored.keys.device))
+        self.sizes: list[int] = sizes.tolist()
+        """Keys of each process, by rank."""
+        self._first = sum(self.sizes[: self.processes.rank])
+        self._labels, self._ids = self._of_all(stored.labels), self._of_all(stored.ids)
+
+    @property
+    def labels(self) -> Tensor:
+        """See `ReadAll.labels`."""
+        return self._labels
+
+    @property
+    def ids(self) -> Tensor:
+        """See `ReadAll.ids`."""
+        return self._ids
+
+    def whole(self) -> StoredKeys | None:
+        """All keys, in host memory, for the first process; the others get nothing."""
+        keys = self.processes.collected(self.stored.keys, sizes=self.sizes)
+        if keys is None:
+            return None
+        return StoredKeys(keys, self.labels.cpu(), self.ids.cpu(), self.stored.num_classes, self.stored.similarity)
+
+    def _strongest_of_all(self, strongest: Strongest, k: int) -> Strongest:
+        """The k of highest score of what each process has found among its keys."""
+        places = torch.where(strongest.places < 0, -1, strongest.places + self._first)
+        missing = min(max(self.sizes), k) - places.shape[1]  # of a process with fewer keys than others
+        places = F.pad(places, (0, missing), value=-1)
+        scores = F.pad(strongest.scores, (0, missing), value=-torch.inf)
+        scores, places = self.processes.best(scores, places, k)
+        return Strongest(places.masked_fill(scores.isneginf(), -1), scores)
+
+    def _of_all(self, tensor: Tensor) -> Tensor:
+        most = max(self.sizes)
+        rows = self.processes.of_all(F.pad(tensor, (0, most - len(tensor))))
+        return torch.cat([one[:size] for one, size in zip(rows, self.sizes, strict=True)])
+
+
+class SharedReadAll(Shared, ReadAll):
+    """`ReadAll` of keys that are shared out: class sums of the parts are merged, ``s_bc = log sum_r exp(s_rbc)``.
+
+    Args:
+        reading: as of one process.
+        group: the processes; None for all.
+    """
+
+    def __init__(self, reading: ReadAll, *, group: distributed.ProcessGroup | None) -> None:
+        self._alone, self._group = reading, group
+
+    @property
+    def alone(self) -> ReadAll:
+        """See `ReadAll.alone`."""
+        return self._alone
+
+    def open(self, stored: StoredKeys) -> None:
+        """Read these keys and those that the others hold from now on; to be called in all processes."""
+        super().open(stored)
+        self._take_note(stored, self._group)
+
+    def small(self) -> ReadAll:
+        """See `ReadAll.small`; of one process."""
+        return self._alone.small()
+
+    @torch.no_grad()
+    def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
+        """See `ReadAll.read`. Without gradient, and to be called in all processes."""
+        return self._merged(self.stored.read(query, exclude))
+
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+        if len(self.stored):
+            read, strongest = self.stored.read_with_strongest(query, min(k, len(self.stored)), exclude)
+        else:
+            read, strongest = self.stored.read(query, exclude), nothing(query)
+        return self._merged(read), self._strongest_of_all(strongest, k)
+
+    def _merged(self, read: ClassRead) -> ClassRead:
+        class_scores = self.processes.of_all(read.class_scores).logsumexp(0)
+        return ClassRead(class_scores, self.processes.of_all(read.lowest).amin(0))
+
+
+class SharedReadTopK(Shared, ReadTopK):
+    """`ReadTopK` of keys that are shared out: of what each process has found the K nearest are read.
+
+    Args:
+        reading: as of one process.
+        group: the processes; None for all.
+    """
+
+    def __init__(self, reading: ReadTopK, *, group: distributed.ProcessGroup | None) -> None:
+        self.__dict__.update(copy.copy(reading).__dict__)
+        self._alone, self._group = reading, group
+
+    @property
+    def alone(self) -> ReadAll:
+        """See `ReadAll.alone`."""
+        return self._alone
+
+    def open(self, stored: StoredKeys) -> None:
+        """See `SharedReadAll.open`."""
+        super().open(stored)
+        self._take_note(stored, self._group)
+
+    def small(self) -> ReadTopK:
+        """See `ReadAll.small`; of one process."""
+        return self._alone.small()
+
+    def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
+        nearest = super()._nearest(query, exclude) if len(self.stored) else nothing(query)
+        return self._strongest_of_all(nearest, self.cells(len(self.ids)))
+
+
+def nothing(query: Tensor) -> Strongest:
+    """What a process without keys has found for queries (B, D)."""
+    places = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
+    return Strongest(places, places.to(torch.promote_types(query.dtype, torch.float32)))
