@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,7 @@ def start(
     limit: Limit | None = None,
     keyed: bool = True,
     training: Callable[[Any, Path], float] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> BaseProcess:
     """Start training in a folder; what it says goes into ``said.txt`` there.
 
@@ -54,10 +56,45 @@ def start(
         limit: a limit to the size of its files.
         keyed: else what is drawn is no function of seed, epoch and step, but follows from all that was drawn before.
         training: stands in for that of the run.
+        environment: what its environment has besides.
     """
-    process = FORKS.Process(target=_train, args=(words, folder, [kill, limit], keyed, training))
+    process = FORKS.Process(target=_train, args=(words, folder, [kill, limit], keyed, training, environment or {}))
     process.start()
     return process
+
+
+def start_together(
+    world: int,
+    *words: str,
+    folder: Path,
+    kills: Mapping[int, Kill] | None = None,
+    training: Callable[[Any, Path], float] | None = None,
+) -> list[BaseProcess]:
+    """Start a run of several processes from outside, as torchrun does; see `start`.
+
+    Args:
+        world: how many.
+        words: of the command.
+        folder: to start it in.
+        kills: signals to themselves, by rank.
+        training: stands in for that of the run.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    alike = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": "0"}
+    alike |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    return [
+        start(
+            *words,
+            f"trainer.devices={world}",
+            folder=folder,
+            kill=(kills or {}).get(rank),
+            training=training,
+            environment={**alike, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(world)
+    ]
 
 
 def status_of(process: BaseProcess) -> int:
@@ -93,8 +130,10 @@ def _train(
     events: list[Kill | Limit | None],
     keyed: bool,
     training: Callable[[Any, Path], float] | None,
+    environment: Mapping[str, str],
 ) -> None:
     os.chdir(folder)
+    os.environ.update(environment)
     with Path("said.txt").open("a") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)

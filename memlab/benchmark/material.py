@@ -36,6 +36,7 @@ class Material:
             "evaluation": of_keys,
             "search": ["clustered"],
             "step": ["support", "query_inputs", "encoder"],
+            "world": ["support", "query_inputs", "encoder"],
             "audit": [],  # the objects of a memory
         }
         for part in ["labels", "targets", *parts[self.problem.task]]:

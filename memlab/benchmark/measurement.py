@@ -174,7 +174,7 @@ def _serve(connection: Connection, problem: Problem, contender: str, settings: S
         material = Material(problem)
         material.prepare()
         _make_room(material.device)  # what making the data has left free would be used and not be counted
-        before = _in_use(material.device)
+        before = in_use(material.device)
         call = make(material)
         outcome = call()
         peak = peak_memory(material.device)
@@ -216,7 +216,7 @@ def _make_room(device: torch.device) -> None:
         give_back_freed_memory()
 
 
-def _in_use(device: torch.device) -> int:
+def in_use(device: torch.device) -> int:
     """Bytes in use now; what `peak_memory` gives afterwards is the most since then."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -21,6 +21,7 @@ TASKS = {
     "step": "a training step: encoding M support objects and reading them, forward and backward",
     "evaluation": "class mass of B queries over M stored keys, without gradient",
     "search": "the K nearest of M stored keys, in C clusters of 8 inner dimensions, for B queries",
+    "world": "a training step whose support is shared out over processes, --world 1,2,4",
     "audit": "telling wrong labels from right ones in the memory of a run with data.flip_labels, --run RUN",
     "fit": "a step of python train.py on digits, as it is typed, beside a loop written by hand",
     "start": "a command from being typed to its answer, of those that compute nothing",

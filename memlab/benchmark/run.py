@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 from dataclasses import asdict, replace
@@ -15,14 +16,15 @@ import psutil
 import torch
 from rich.console import Console
 
-from memlab.benchmark import report
+from memlab.benchmark import report, worlds
 from memlab.benchmark.auditors import audited
 from memlab.benchmark.contenders import NEEDS, SLOW_ON_CPU, contenders
 from memlab.benchmark.measurement import Measured, Settings, measure
-from memlab.benchmark.problem import WHOLE_COMMANDS, Problem
+from memlab.benchmark.problem import TASKS, WHOLE_COMMANDS, Problem
 from memlab.benchmark.whole_commands import in_clone
+from memlab.benchmark.worlds import WORLD, Shared
 from memlab.device import machine_name
-from memlab.files import check_new_or_empty
+from memlab.files import check_new_or_empty, write_whole
 from memlab.runs.results import versions
 
 
@@ -35,6 +37,10 @@ def run(arguments: argparse.Namespace) -> str:
     Raises:
         ValueError: for a device that this machine does not have, a folder that is not empty, or words that name nobody.
     """
+    if arguments.tasks is None:
+        arguments.tasks = [WORLD] if arguments.world else list(TASKS)
+    if arguments.world and WORLD not in arguments.tasks:
+        raise ValueError(f"--world: is of the task {WORLD}; must stand alone, or with it among --tasks")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: this machine has none; must be cpu here")
     default = Path("outputs") / f"bench_{datetime.now():%Y-%m-%d_%H-%M-%S}"
@@ -45,7 +51,7 @@ def run(arguments: argparse.Namespace) -> str:
         arguments.threads or torch.get_num_threads(),
         arguments.raise_malloc_thresholds,
     )
-    names, left_out = chosen(arguments, settings)
+    names, left_out = chosen(arguments, settings) if arguments.tasks != [WORLD] else ({}, [])
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(arguments, settings)
     console = Console()
@@ -61,6 +67,8 @@ def run(arguments: argparse.Namespace) -> str:
                 for remark in report.remarks(group):
                     console.print(remark)
                 report.write_json(found, environment, folder / "benchmark.json")
+    if WORLD in arguments.tasks and arguments.world:
+        _measure_worlds(arguments, environment, folder, console)
     sized = [each for each in found if each.problem.support]
     if sized:
         report.draw(sized, folder / "benchmark.png", note=_in_words(environment))
@@ -68,11 +76,25 @@ def run(arguments: argparse.Namespace) -> str:
         console.print(f"left out: {name}, {SLOW_ON_CPU[name]}; --contenders {name} measures it")
     if missing := [f"{name} ({package})" for name, package in NEEDS.items() if not find_spec(package)]:
         console.print(f"not installed, so not measured: {', '.join(missing)}")
+    if WORLD in arguments.tasks and not arguments.world:
+        console.print("no --world, so not measured: world")
     if "audit" in names and arguments.run_folder is None:
         console.print("no --run, so not measured: audit")
     if WHOLE_COMMANDS & set(names) and not in_clone():
         console.print("not in a clone, so not measured: train.py")
-    return f"written: {folder / 'benchmark.json'}{' and benchmark.png' if sized else ''}"
+    return f"written: {', '.join(sorted(str(each) for each in folder.iterdir()))}"
+
+
+def _measure_worlds(arguments: argparse.Namespace, environment: dict[str, Any], folder: Path, console: Console) -> None:
+    shared: list[Shared] = []
+    for size in arguments.sizes:
+        problem = _problem(arguments, WORLD, size)
+        with console.status(f"{problem.name}: {', '.join(map(str, arguments.world))} processes"):
+            for group in worlds.measure(problem, arguments.world, chunk=arguments.chunks[0], rounds=arguments.rounds):
+                shared += group
+                console.print(worlds.table(group))
+    content = {"settings": environment, "results": [each.values() for each in shared]}
+    write_whole(folder / "worlds.json", json.dumps(content, indent=2) + "\n")
 
 
 def chosen(arguments: argparse.Namespace, settings: Settings) -> tuple[dict[str, list[str]], list[str]]:
@@ -82,7 +104,11 @@ def chosen(arguments: argparse.Namespace, settings: Settings) -> tuple[dict[str,
         ValueError: for words that name nobody.
     """
     wanted = [word.strip().lower() for word in arguments.contenders.split(",")]
-    known = {task: list(contenders(task, chunks=settings.chunks, budgets=settings.budgets)) for task in arguments.tasks}
+    known = {
+        task: list(contenders(task, chunks=settings.chunks, budgets=settings.budgets))
+        for task in arguments.tasks
+        if task != WORLD
+    }
     everyone = list(dict.fromkeys(name for names in known.values() for name in names))
     left_out = [
         name

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--tasks",
         type=_list_of(_one_of(TASKS), f"of {', '.join(TASKS)}"),
-        default=list(TASKS),
+        default=None,
         help=f"of {', '.join(TASKS)} (default: all)",
     )
     add("--sizes", type=counts, default=[4096, 16384, 65536], help="M (default: 4096,16384,65536)")
@@ -64,6 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="RUN",
         help="a run folder, trained with data.flip_labels, for the audit (default: none, and no audit)",
+    )
+    add(
+        "--world",
+        type=counts,
+        default=None,
+        metavar="WORLDS",
+        help="numbers of processes that share a step out, as 1,2,4, by the first of --chunks (default: none, and no"
+        " world); alone, it is all that is measured",
     )
     add("--contenders", default="", help="only those whose name holds one of these words, as full,chunked,checkpoint")
     add("--rounds", type=count, default=5, help="rounds of times (default: %(default)s)")

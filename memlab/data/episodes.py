@@ -14,10 +14,10 @@ from memlab.data.support import Support, SupportSampler
 
 
 class Episode(NamedTuple):
-    """One training step's data: queries, and the support drawn for them."""
+    """One training step's data: queries, of several processes those of this one, and the support drawn for them."""
 
     inputs: Tensor
-    """(B, ...) normalised query inputs."""
+    """(B, ...) normalised query inputs; where others have the few that there are, one that is not counted."""
     labels: Tensor
     """(B,) class ids."""
     ids: Tensor
@@ -25,13 +25,16 @@ class Episode(NamedTuple):
     support: Support
     exclude: Tensor | None
     """(B,) id of the object that each query must not read: its own, if the support holds it."""
+    batch_size: int
+    """Queries of the step, those of other processes included."""
 
 
 class Queries(NamedTuple):
-    """One batch of evaluation."""
+    """One batch of evaluation, the same in all processes."""
 
     inputs: Tensor
-    """(B, ...) normalised inputs."""
+    """(B, ...) normalised inputs; of several processes those of the part that is for this one to encode, or one that is
+    not counted."""
     labels: Tensor
     """(B,) class ids."""
     ids: Tensor

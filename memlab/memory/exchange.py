@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from memlab.data.parts import part_of
@@ -39,9 +39,14 @@ class Processes:
         """The objects of this process, of so many: as equally many as can be, next to one another."""
         return part_of(count, rank=self.rank, world=self.world)
 
+    def sharing(self, count: int) -> Everyone:
+        """Each with its part of so many queries; nobody is asked."""
+        parts = (part_of(count, rank=rank, world=self.world) for rank in range(self.world))
+        return Everyone(self.rank, self.world, self.group, [part.stop - part.start for part in parts])
+
     def total(self, tensor: Tensor) -> Tensor:
         """The sum of what all have."""
-        total = tensor.clone(memory_format=torch.contiguous_format)
+        total = tensor.detach().clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total, group=self.group)
         return total
 
@@ -80,6 +85,27 @@ class Processes:
         found = [torch.empty_like(padded) for _ in sizes] if self.rank == 0 else None
         distributed.gather(padded, found, dst=self._first, group=self.group)
         return None if found is None else torch.cat([one[:n].cpu() for one, n in zip(found, sizes, strict=True)])
+
+    def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give each parameter the sum of its gradients in all processes; one that has none in any is left without.
+
+        There is one all-reduce, or one for each type of number.
+
+        Args:
+            parameters: the same in all processes.
+        """
+        for dtype in dict.fromkeys(parameter.dtype for parameter in parameters):
+            self._add_up([parameter for parameter in parameters if parameter.dtype is dtype])
+
+    def _add_up(self, parameters: Sequence[nn.Parameter]) -> None:
+        gradients = [each.grad for each in parameters]
+        there = torch.tensor([gradient is not None for gradient in gradients])
+        pairs = zip(parameters, gradients, strict=True)
+        parts = [(torch.zeros_like(each) if gradient is None else gradient).flatten() for each, gradient in pairs]
+        flat = self.total(torch.cat([*parts, there.to(parts[0])]))
+        *sums, known = flat.split([*map(len, parts), len(parts)])
+        for each, total, is_known in zip(parameters, sums, known.tolist(), strict=True):
+            each.grad = total.view_as(each) if is_known else None
 
     def for_first(self, thing: T) -> list[T] | None:
         """What each has, by rank, for the first process; it is pickled on the way. The others get nothing."""

@@ -43,6 +43,10 @@ class ReadAll:
         """(N,) which object each of them is."""
         return self.stored.ids
 
+    def whole(self) -> StoredKeys | None:
+        """All keys that are read; nothing where another process has them."""
+        return self.stored
+
     def cells(self, available: int) -> int:
         """How many keys of so many a query reads."""
         return available

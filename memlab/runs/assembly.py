@@ -26,13 +26,14 @@ from memlab.data.datasets.options import OPTIONS, varied
 from memlab.data.objects import ObjectStore
 from memlab.device import machine_name
 from memlab.files import ADDRESS
-from memlab.memory import Memory
+from memlab.memory import Memory, sharded
 from memlab.memory.reading import check_k
+from memlab.memory.shared_reading import shared_reading
 from memlab.runs.results import versions
 from memlab.runs.resume import without_resume
 from memlab.trained.objects import KEPT
 from memlab.training.checkpoint_files import DamagedCheckpointError, read_checkpoint
-from memlab.training.checkpoints import newest_checkpoint
+from memlab.training.checkpoints import LAST, newest_checkpoint
 from memlab.training.compatibility import check_fits, check_something_left
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
@@ -72,12 +73,13 @@ class Run:
         return self.datamodule.sizes | self.model.memory.sizes
 
 
-def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
+def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool = True) -> Run:
     """Make all parts from their configuration.
 
     Args:
         cfg: the configuration.
         data: objects in the place of those that it loads.
+        alone: whether the run must be one of a single process.
     """
     pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
     datamodule = instantiate(
@@ -96,6 +98,13 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
     check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store
     encoder = _made(cfg, "encoder", nn.Module, **input_shape_for(cfg.encoder, store))
+    callbacks = dict(instantiate(cfg.callbacks))
+    trainer = instantiate(
+        cfg.trainer,
+        batches=datamodule.batches,
+        callbacks=list(callbacks.values()),
+        logger=list(instantiate(cfg.get("logger", {})).values()),
+    )
     memory = _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity))
     if memory.needs_whole_support and not datamodule.reads_whole_training_set:
         support = HydraConfig.get().runtime.choices["support"]
@@ -103,6 +112,9 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
     reading = instantiate(cfg.evaluation)
     with parameters_of("evidence"):
         check_k(cfg.evidence.k, available=reading.cells(datamodule.sizes["train"]))
+    if trainer.world_size > 1:
+        _check_several(trainer, datamodule, alone=alone)
+        memory, reading = sharded(memory), shared_reading(reading)
     model = MemoryClassifier(
         encoder=encoder,
         embedding_size=try_encoder(encoder, store, datamodule.train_rows),
@@ -115,13 +127,6 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
         compile=cfg.compile,
     )
     check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))
-    callbacks = dict(instantiate(cfg.callbacks))
-    trainer = instantiate(
-        cfg.trainer,
-        batches=datamodule.batches,
-        callbacks=list(callbacks.values()),
-        logger=list(instantiate(cfg.get("logger", {})).values()),
-    )
     if "monitor" in cfg.scheduler and trainer.check_val_every_n_epoch is None:
         raise ValueError(
             "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow"
@@ -129,13 +134,30 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None) -> Run:
         )
     start = _start(cfg, model, trainer)
     try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
+    trainer.precision_plugin.convert_module(model)  # Lightning does so when it has loaded a checkpoint, rounded by then
     facts = _facts(cfg, datamodule, model, trainer)
     return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
 
 
+def _check_several(trainer: pl.Trainer, datamodule: EpisodeDataModule, *, alone: bool) -> None:
+    """See that there may be several processes, and something for each.
+
+    Raises:
+        ValueError: if not.
+    """
+    given = f"trainer.devices={trainer.num_devices}"
+    if alone:
+        raise ValueError(f"{given}: must be 1 here; runs of several processes are begun by python train.py")
+    trainer.strategy.cluster_environment.validate_settings(  # type: ignore[attr-defined]
+        num_devices=trainer.num_devices, num_nodes=trainer.num_nodes
+    )
+    if (size := datamodule.sizes["train"]) < trainer.world_size:
+        raise ValueError(f"{given}: must be at most {size}, the training objects, one for each process")
+
+
 def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Path | None:
     """The checkpoint to go on from: with ``resume`` the newest in the folder, if there is one."""
-    if cfg.resume and (newest := newest_checkpoint(Path(cfg.callbacks.last_checkpoint.dirpath))):
+    if cfg.resume and (newest := _newest(Path(cfg.callbacks.last_checkpoint.dirpath), trainer)):
         check_fits(read_checkpoint(newest), model, name=str(newest))
         return newest
     if cfg.ckpt_path is None:
@@ -150,6 +172,13 @@ def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Pat
     check_fits(checkpoint, model, name=f"ckpt_path={path}")
     check_something_left(checkpoint, trainer, path=path)
     return path
+
+
+def _newest(folder: Path, trainer: pl.Trainer) -> Path | None:
+    """The checkpoint to go on from; of several processes the first sees to the files, before the others read any."""
+    if trainer.is_global_zero:
+        return newest_checkpoint(folder)
+    return folder / LAST if (folder / LAST).is_file() else None
 
 
 def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
@@ -201,6 +230,7 @@ def _facts(
         "choices": choices,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "device": str(trainer.strategy.root_device),
+        "processes": trainer.world_size,
         "machine": machine_name(trainer.strategy.root_device),
         "precision": trainer.precision,
         "versions": versions(),

@@ -23,6 +23,7 @@ from memlab.runs.hydra_callbacks import discarded_if_empty, released_at_end
 from memlab.runs.launcher import make_known
 from memlab.runs.log import FILE as LOG
 from memlab.runs.mistakes import UserError, exit_on_mistakes, lack_of_room, mistakes_in_one_line
+from memlab.runs.ranks import be_quiet, check_company, rank
 from memlab.runs.resume import (
     NothingLeftError,
     check_parts,
@@ -31,7 +32,7 @@ from memlab.runs.resume import (
     was_begun,
     words_to_go_on,
 )
-from memlab.signals import Interrupted, heeded, unmistaken
+from memlab.signals import TRY_AGAIN, Interrupted, heeded, unmistaken
 
 log = logging.getLogger("memlab")
 
@@ -89,6 +90,9 @@ def do(cfg: DictConfig, *, conf: str) -> float | None:
         conf: the folder of groups.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    if number := rank(cfg):
+        with exit_on_mistakes(), _speaking_as_one_of_many(number):
+            return _do(cfg, folder, conf)
     if HydraConfig.get().mode is not RunMode.MULTIRUN:
         with exit_on_mistakes(), mistakes_in_one_line(FolderInUseError), claimed(folder):
             return _do(cfg, folder, conf)
@@ -107,11 +111,26 @@ def do(cfg: DictConfig, *, conf: str) -> float | None:
         return None
 
 
+@contextmanager
+def _speaking_as_one_of_many(number: int) -> Iterator[None]:
+    """What happens to all processes of a run, the first one tells; what happens to this one, this one."""
+    be_quiet()
+    try:
+        yield
+    except Interrupted:
+        sys.exit(TRY_AGAIN)
+    except UserError as error:
+        if isinstance(error.__cause__, ArithmeticError):  # of what all have computed
+            sys.exit(1)
+        raise UserError(f"rank {number}: {error}") from error
+
+
 def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
     with mistakes_in_one_line(ValueError):
         check_names(cfg, conf=conf)
         if cfg.sweep.jobs != 1 and HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise ValueError(f"sweep.jobs={cfg.sweep.jobs}: is for sweeps, which are begun by python train.py -m")
+        check_company(cfg)
         if cfg.resume:
             check_parts(cfg, HydraConfig.get().overrides.task, conf=conf)
         if cfg.resume and was_begun(folder):
@@ -120,7 +139,7 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
             check_same(cfg, folder)
             if results := read_results(folder):  # a job of a sweep; a run would not have come so far
                 return float(results[cfg.monitor])
-        else:
+        elif not rank(cfg):
             check_new_or_empty("hydra.run.dir", folder, but=LEFT)
     from memlab.runs.job import train
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from memlab.runs.resume import note
 from memlab.runs.trained_memory import keep_trained
 from memlab.training.checkpoint_files import read_checkpoint
 from memlab.training.nonfinite import DivergenceError, skipped_steps
+from memlab.training.processes import DriftError, Launcher, was_lost
 
 log = logging.getLogger("memlab")
 
@@ -37,6 +39,7 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `EpisodeOrder` is
 warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # of a run that goes on
+warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # what is logged is of all processes already
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")  # figures of epochs tell it
 
 
@@ -44,8 +47,10 @@ def train(cfg: DictConfig, folder: Path) -> float:
     """Compose, fit, test and report."""
     start = time.perf_counter()
     with mistakes_in_one_line(*SETUP_ERRORS):
-        run = assemble(cfg)
+        run = assemble(cfg, alone=False)
         _check_has_all_parts(run)
+    if not run.trainer.is_global_zero:
+        return _helped(run, cfg)
     note(cfg, folder, HydraConfig.get().overrides.task)
     sizes = run.sizes
     support = f"M = {sizes['support']:,} in each support" if sizes["support"] else "no support"
@@ -56,8 +61,16 @@ def train(cfg: DictConfig, folder: Path) -> float:
     )
     log.info(f"run folder: {folder}")
     with mistakes_in_one_line(MisconfigurationException), _lack_of_memory_in_one_line(cfg):
-        closing = fit(run)
-        results = {**evaluate(run), **closing, **run.facts, **outcome(run)}
+        with _in_company(run):
+            closing = fit(run)
+            tested = test(run)
+        results = {
+            **tested,
+            "baselines": {name: measure(baseline, run) for name, baseline in run.baselines.items()},
+            **closing,
+            **run.facts,
+            **outcome(run),
+        }
         tell(run, folder)
         kept = keep_trained(run, cfg, folder, results)
         if cfg.figures:
@@ -66,8 +79,41 @@ def train(cfg: DictConfig, folder: Path) -> float:
     write_results(folder, results)
     Console().print(results_table(results, classifier=title(results)))
     log.info(kept)
+    return _best_score(run)
+
+
+def _helped(run: Run, cfg: DictConfig) -> float:
+    """What a process does that is not the first of its run: its share, and no more."""
+    with mistakes_in_one_line(MisconfigurationException), _lack_of_memory_in_one_line(cfg), _in_company(run):
+        fit(run)
+        test(run)
+    return _best_score(run)
+
+
+def _best_score(run: Run) -> float:
     assert run.best_checkpoint.best_model_score is not None
     return float(run.best_checkpoint.best_model_score)
+
+
+@contextmanager
+def _in_company(run: Run) -> Iterator[None]:
+    """Within this context processes of a run work together; the first leaves none behind.
+
+    Raises:
+        UserError: if another one is gone.
+    """
+    launcher = run.trainer.strategy.launcher
+    started = launcher if isinstance(launcher, Launcher) and run.trainer.is_global_zero else None
+    try:
+        yield
+    except RuntimeError as error:
+        if run.trainer.world_size == 1 or not was_lost(error):
+            raise
+        fate = started.fate() if started else ""
+        raise UserError(f"{fate or 'another process'}: is gone, and without it this one cannot go on") from error
+    finally:
+        if started:
+            started.end_others(wait=sys.exception() is None)
 
 
 def _check_has_all_parts(run: Run) -> None:
@@ -87,7 +133,8 @@ def _check_has_all_parts(run: Run) -> None:
 def fit(run: Run) -> dict[str, float]:
     """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
     start = time.perf_counter()
-    warn_if_too_large(run)
+    if run.trainer.world_size == 1:
+        warn_if_too_large(run)
     with _what_ends_training_in_one_line():
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=run.start, weights_only=True)
     if not run.best_checkpoint.best_model_path:
@@ -99,11 +146,11 @@ def fit(run: Run) -> dict[str, float]:
     return {"fit_seconds": time.perf_counter() - start, "peak_memory_bytes": peak, **run.model.train_figures}
 
 
-def evaluate(run: Run) -> dict[str, Any]:
-    """Measure the best checkpoint on the test objects, and the baselines beside it."""
+def test(run: Run) -> dict[str, Any]:
+    """Measure the best checkpoint on the test objects."""
     best = run.best_checkpoint.best_model_path
     measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
-    return {**measured[0], "baselines": {name: measure(baseline, run) for name, baseline in run.baselines.items()}}
+    return dict(measured[0])
 
 
 def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
@@ -190,7 +237,7 @@ def title(results: dict[str, Any]) -> str:
 @contextmanager
 def _what_ends_training_in_one_line() -> Iterator[None]:
     """What stops a run that was set up well: a loss or gradient that is not finite, memory or a disk that is full."""
-    with mistakes_in_one_line(DivergenceError, OSError):
+    with mistakes_in_one_line(DivergenceError, DriftError, OSError):
         try:
             yield
         except OutOfMemoryError as error:

@@ -30,6 +30,7 @@ from memlab.training.checkpoint_files import (
 )
 from memlab.training.metrics_file import MetricsFile
 from memlab.training.module import MemoryClassifier
+from memlab.training.processes import greatest
 
 log = logging.getLogger(__name__)
 
@@ -87,17 +88,17 @@ class LastCheckpoint(Checkpoint):
         trainer.fit_loop._restarting = False  # Lightning waits for the end of the epoch, whose learning rate it forgets
         if within_step(trainer):
             return
-        noted = signals.noted()
-        if self._validated or noted or time.monotonic() - self._saved_at > self._seconds:
+        noted, due = greatest(trainer, signals.noted() or 0, time.monotonic() - self._saved_at > self._seconds)
+        if self._validated or noted or due:
             self._save(trainer)
         if noted:
             raise signals.Interrupted(noted)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A signal need not wait for the end of a validation."""
+        """A signal need not wait for the end of a validation, unless other processes are in it too."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._validating = True
-            signals.put_off(False)
+            signals.put_off(trainer.world_size > 1)
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """What follows is to be brought to its end."""
@@ -131,7 +132,8 @@ class LastCheckpoint(Checkpoint):
         if self._ended_within_epoch:
             assert isinstance(pl_module, MemoryClassifier)
             _close_epoch(trainer, pl_module)
-        if noted := signals.noted():
+        (noted,) = greatest(trainer, signals.noted() or 0)
+        if noted:
             raise signals.Interrupted(noted)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -141,7 +143,8 @@ class LastCheckpoint(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Save the state in which a validation was interrupted; after other exceptions none is to be relied on."""
         signals.put_off(False)
-        if self._validating and isinstance(exception, signals.Interrupted) and not within_step(trainer):
+        alone = trainer.world_size == 1  # to save takes all processes, and the others have gone on
+        if self._validating and isinstance(exception, signals.Interrupted) and not within_step(trainer) and alone:
             signals.put_off(True)
             self._save(trainer)
 
@@ -152,7 +155,7 @@ class LastCheckpoint(Checkpoint):
         best = self.path.with_name(BEST)
         checkpoint["resume"] = {
             "lines": {number: logger.state() for number, logger in _metrics_files(trainer)},
-            "best": digest_of(best) if best.is_file() else None,
+            "best": digest_of(best) if trainer.is_global_zero and best.is_file() else None,
             "exact": not within_step(trainer),
             "ended": trainer.should_stop,
             "within_epoch": ends_within_epoch(trainer),
@@ -203,6 +206,12 @@ class BestCheckpoint(ModelCheckpoint):
             dirpath=dirpath, filename="best", monitor=monitor, mode=mode, enable_version_counter=False, save_top_k=1
         )
         self._validated = False
+        self._writes = True
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Note whether this is the process that writes."""
+        super().setup(trainer, pl_module, stage)
+        self._writes = trainer.is_global_zero
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note that there is something to be judged; judge the end of a run that is within an epoch."""
@@ -235,7 +244,7 @@ class BestCheckpoint(ModelCheckpoint):
         if not state_dict["best_model_path"]:
             return
         before, best = Path(state_dict["best_model_path"]), Path(self.dirpath) / BEST
-        if before.is_file() and before.absolute() != best.absolute():
+        if self._writes and before.is_file() and before.absolute() != best.absolute():
             best.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(before, best)
         if best.is_file():

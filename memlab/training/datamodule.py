@@ -17,6 +17,7 @@ from memlab.checks import check_choice, check_number, check_whole_number, parame
 from memlab.data.datasets import LabelledData, stratified_split
 from memlab.data.episodes import Episode, EpisodeDataset, EpisodeOrder, EpisodeRows, Queries
 from memlab.data.objects import to_device
+from memlab.data.parts import part_of
 from memlab.data.support import Support, SupportSampler
 from memlab.signals import leave_to_parent
 from memlab.training.trial import try_augmentation
@@ -38,8 +39,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     Args:
         data: all objects, and which are for the test.
         support: draws the support of a training batch.
-        batch_size: B, queries in a training step; ``auto`` for 64, or 256 of vectors, which cost little to encode, and
-            at most a quarter of the training set.
+        batch_size: B, queries in a training step, of all its processes together; ``auto`` for 64, or 256 of vectors,
+            which cost little to encode, and at most a quarter of the training set.
         eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
         validation_fraction: share of the training rows held out for validation, class by class; 0 for none, and
             ``auto`` for a tenth where that tells something: of 100 objects or more, and one of every class.
@@ -166,8 +167,12 @@ class EpisodeDataModule(pl.LightningDataModule):
         return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
 
     def whole_support(self) -> Support:
-        """The whole training set, as it is and sorted by class, for evaluation."""
-        return self.plain_support(self._train_rows_by_class)
+        """The whole training set, as it is and sorted by class, for evaluation; of several processes the part of this.
+
+        Parts are next to one another, by rank.
+        """
+        rows = self._train_rows_by_class
+        return self.plain_support(rows[part_of(len(rows), rank=self._rank, world=self._world)])
 
     def plain_support(self, rows: Tensor) -> Support:
         """The objects at some rows of the store, as they are."""
@@ -176,14 +181,29 @@ class EpisodeDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
         """Turn rows into inputs on the computing device."""
         if isinstance(batch, EpisodeRows):
-            _seed(batch.seed, device)
-            queries = self._augmented(batch.query)
+            _seed(batch.seed, device, rank=self._rank)
+            mine = batch.query[part_of(len(batch.query), rank=self._rank, world=self._world)]
+            queries = self._augmented(mine)
             support = self._whole_training_support if batch.support is None else self._augmented(batch.support)
             exclude = queries.ids if batch.support is None else None
-            with draws.of_objects(queries.ids, purpose=draws.AUGMENTED_QUERIES):
-                return Episode(queries.inputs(), queries.labels, queries.ids, support, exclude)
+            encoded = queries if len(mine) else self._augmented(batch.query[:1])
+            with draws.of_objects(encoded.ids, purpose=draws.AUGMENTED_QUERIES):
+                inputs = encoded.inputs()
+            return Episode(inputs, queries.labels, queries.ids, support, exclude, batch_size=len(batch.query))
         ids = to_device(batch, device)
-        return Queries(self.store.take(batch, dtype=self._dtype), self.store.labels[ids], ids)
+        mine = batch[part_of(len(batch), rank=self._rank, world=self._world)]
+        inputs = self.store.take(mine if len(mine) else batch[:1], dtype=self._dtype)
+        return Queries(inputs, self.store.labels[ids], ids)
+
+    @property
+    def _rank(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.global_rank
+
+    @property
+    def _world(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.world_size
 
     def _augmented(self, rows: Tensor) -> Support:
         return Support(self.store, self._near_inputs(rows), self._dtype, self.augmentation)
@@ -234,12 +254,13 @@ def _validation_fraction(labels: Tensor) -> float:
     return USUAL_VALIDATION if enough else 0.0
 
 
-def _seed(seed: int, device: torch.device) -> None:
-    """Begin the step, and seed the generators in use.
+def _seed(seed: int, device: torch.device, *, rank: int) -> None:
+    """Begin the step, and seed the generators in use, which are for what is not drawn by object: by process, then.
 
     `torch.manual_seed` is slow on a CPU: it notes where, for devices that wake later.
     """
     draws.begin_step(seed)
+    seed += rank
     if device.type == "cpu":
         torch.default_generator.manual_seed(seed)
     else:

@@ -222,7 +222,7 @@ class Planner:
         self._model._modules["memory"] = self._small(objects=parts * size.objects, at_once=size.objects)
         rows = self._rows.repeat(math.ceil(PARTS * OBJECTS[1] / len(self._rows)))
         queries, support = self._support(rows[: size.queries]), self._support(rows[: parts * size.objects])
-        episode = Episode(queries.inputs(), queries.labels, queries.ids, support, None)
+        episode = Episode(queries.inputs(), queries.labels, queries.ids, support, None, len(queries))
         parameters = [each for each in self._model.parameters() if each.requires_grad]
         with self._precision.train_step_context():
             step = until_it_fits(

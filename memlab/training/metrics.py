@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAUROC, MulticlassAccuracy, MulticlassCalibrationError
 
 from memlab import functional
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+FOR_ALL: dict[str, Any] = {"sync_on_compute": False}
+"""Of several processes each measures the answers to all queries, so that there is nothing to put together."""
 
 
 class StepFigures:
@@ -20,11 +27,11 @@ class StepFigures:
 
     def __init__(self) -> None:
         self._totals: dict[str, Tensor] = {}
-        self._weights: dict[str, int] = {}
+        self._weights: dict[str, float] = {}
         self._maxima: dict[str, Tensor] = {}
         self._marked = self._copies()
 
-    def take(self, name: str, value: Tensor | float, *, weight: int = 1) -> None:
+    def take(self, name: str, value: Tensor | float, *, weight: float = 1) -> None:
         """Take a figure of a step, whose mean over the steps is by weight; of one named ``..._max`` the largest."""
         value = torch.as_tensor(value).detach()
         if name.endswith("_max"):
@@ -42,26 +49,37 @@ class StepFigures:
         self._totals, self._weights, self._maxima = self._marked
         self.mark()
 
-    def _copies(self) -> tuple[dict[str, Tensor], dict[str, int], dict[str, Tensor]]:
+    def _copies(self) -> tuple[dict[str, Tensor], dict[str, float], dict[str, Tensor]]:
         return dict(self._totals), dict(self._weights), dict(self._maxima)  # of tensors that are never changed in place
 
-    def close(self) -> dict[str, Tensor]:
-        """The figures since the last time."""
-        found = {name: total / self._weights[name] for name, total in self._totals.items()} | self._maxima
+    def close(self, add_up: Reduce, largest: Reduce) -> dict[str, Tensor]:
+        """The figures since the last time, of all processes.
+
+        Args:
+            add_up: the sum of what all processes have.
+            largest: the largest of it.
+        """
+        state = self.state(add_up, largest)
+        totals, weights = state["totals"], state["weights"]
+        found: dict[str, Tensor] = {name: totals[name] / weights[name] for name in totals} | state["maxima"]
         for part in (self._totals, self._weights, self._maxima):
             part.clear()
         return found
 
-    def state(self) -> dict[str, Any]:
-        """Tensors and numbers to go on from within an epoch."""
-        return {"totals": dict(self._totals), "weights": dict(self._weights), "maxima": dict(self._maxima)}
+    def state(self, add_up: Reduce, largest: Reduce) -> dict[str, Any]:
+        """Tensors and numbers to go on from within an epoch, of all processes; see `close`."""
+        weights = {name: torch.tensor(weight, dtype=torch.float64) for name, weight in self._weights.items()}
+        return {
+            "totals": {name: add_up(total) for name, total in self._totals.items()},
+            "weights": {name: float(add_up(weight)) for name, weight in weights.items()},
+            "maxima": {name: largest(each) for name, each in self._maxima.items()},
+        }
 
-    def restore(self, state: dict[str, Any], device: torch.device) -> None:
-        """Go on from a `state`."""
-        self._weights = dict(state["weights"])
-        self._totals, self._maxima = (
-            {name: value.to(device) for name, value in state[part].items()} for part in ("totals", "maxima")
-        )
+    def restore(self, state: dict[str, Any], device: torch.device, *, counts: bool) -> None:
+        """Go on from a `state`, which is to count in one of the processes."""
+        self._weights = {name: weight * counts for name, weight in state["weights"].items()}
+        self._totals = {name: total.to(device) * counts for name, total in state["totals"].items()}
+        self._maxima = {name: each.to(device) for name, each in state["maxima"].items()}
 
 
 class ClassCounts(Metric):
@@ -82,7 +100,7 @@ class ClassCounts(Metric):
     """(C,) how often each class was answered."""
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__()
+        super().__init__(**FOR_ALL)
         for name in ("right", "objects", "answers"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -131,17 +149,17 @@ class EvaluationMetrics(MetricCollection):
 
     def __init__(self, num_classes: int, stage: str) -> None:
         metrics: dict[str, Metric | MetricCollection] = {
-            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            "accuracy": MulticlassAccuracy(num_classes, average="micro", validate_args=False, **FOR_ALL),
             "balanced_accuracy": BalancedAccuracy(num_classes),
             "f1_macro": MacroF1(num_classes),
-            "nll": MeanMetric(),
-            "brier": MeanMetric(),
-            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False),
+            "nll": MeanMetric(**FOR_ALL),
+            "brier": MeanMetric(**FOR_ALL),
+            "ece": MulticlassCalibrationError(num_classes, n_bins=15, norm="l1", validate_args=False, **FOR_ALL),
         }
         if num_classes > 5:
-            metrics["top5_accuracy"] = MeanMetric()
+            metrics["top5_accuracy"] = MeanMetric(**FOR_ALL)
         if num_classes == 2:
-            metrics["auroc"] = BinaryAUROC(thresholds=None, validate_args=False)
+            metrics["auroc"] = BinaryAUROC(thresholds=None, validate_args=False, **FOR_ALL)
         super().__init__(metrics, prefix=f"{stage}/", compute_groups=False)
 
     def measure(self, read: functional.ClassRead, targets: Tensor) -> None:

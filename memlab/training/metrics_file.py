@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
 
 from memlab.files import named_in_errors, written_whole
 
@@ -21,7 +22,7 @@ LINES_AT_A_TIME = 100
 class MetricsFile(Logger):
     """Logs figures into ``metrics.csv``, whose columns are their names in alphabetical order.
 
-    Lightning's logger of this kind begins the file anew when a run goes on.
+    Lightning's logger of this kind begins the file anew when a run goes on. Of several processes the first writes.
 
     Args:
         folder: of the run.
@@ -47,6 +48,7 @@ class MetricsFile(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
         """They are in ``config.yaml``."""
 
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Take figures."""
         self._waiting.append({**{name: float(value) for name, value in metrics.items()}, "step": step})
@@ -55,6 +57,7 @@ class MetricsFile(Logger):
         if len(self._waiting) >= LINES_AT_A_TIME:
             self.save()
 
+    @rank_zero_only
     def save(self) -> None:
         """Write what was taken, flushed to the disk."""
         if not self._waiting:
@@ -79,6 +82,7 @@ class MetricsFile(Logger):
         self.save()
         return self._written
 
+    @rank_zero_only
     def restore(self, lines: int) -> None:
         """Go on behind so many lines of the file: what came after them will come again."""
         rows = self._rows(lines)

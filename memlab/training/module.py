@@ -17,6 +17,7 @@ from memlab.checks import check_switch
 from memlab.data.episodes import Episode, Queries
 from memlab.data.support import Support
 from memlab.memory import Memory
+from memlab.memory.exchange import Processes
 from memlab.memory.out_of_memory import Step, until_it_fits
 from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
@@ -24,6 +25,7 @@ from memlab.memory.stored_keys import StoredKeys
 from memlab.training.checkpoint_files import CHECKPOINT_FORMAT
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.metrics import EvaluationMetrics, StepFigures
+from memlab.training.processes import added_up, check_alike, largest
 
 
 class MemoryClassifier(pl.LightningModule):
@@ -54,7 +56,7 @@ class MemoryClassifier(pl.LightningModule):
     tested: Prediction
     """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
     tested_keys: StoredKeys
-    """What was read in the last test."""
+    """What was read in the last test; of several processes the first has it."""
     train_figures: dict[str, float]
     """Of the last epoch."""
     validated_epoch: int
@@ -116,12 +118,15 @@ class MemoryClassifier(pl.LightningModule):
             device=self.device,
         )
         size = len(batch.labels)
-        self._steps.take("loss", loss, weight=size)
-        self._steps.take("accuracy", right.float().mean(), weight=size)
-        self._steps.take("absent_class_rate", absent.float().mean(), weight=size)
+        for name, total in {
+            "loss": loss.detach() * batch.batch_size,  # it is a part of the mean over the queries of all processes
+            "accuracy": right.sum(),
+            "absent_class_rate": absent.sum(),
+        }.items():
+            self._steps.take(name, total / max(size, 1), weight=size)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.trainer.global_step + 1) % every == 0:
-            self._tell_step(loss, batch_size=size)
+            self._tell_step(self._added_up(loss.detach()), batch_size=batch.batch_size)
         return loss
 
     def _tell_step(self, loss: Tensor, *, batch_size: int) -> None:
@@ -133,14 +138,14 @@ class MemoryClassifier(pl.LightningModule):
         self.log("train/step_loss", loss, prog_bar=True, logger=False, **words)
         if not self.trainer.fit_loop._should_accumulate():
             for logger in self.trainer.loggers:
-                figures = {"train/step_loss": float(loss.detach()), "epoch": self.current_epoch}
+                figures = {"train/step_loss": float(loss), "epoch": self.current_epoch}
                 logger.log_metrics(figures, step=self.trainer.global_step)
 
     def _step(self, episode: Episode) -> Step:
         with draws.of_objects(episode.ids, purpose=draws.ENCODED_QUERIES):
-            query = self.encoder(episode.inputs)
+            query = self.encoder(episode.inputs)[: len(episode.labels)]
         own = self.memory.read_own(self.encoder, query, episode.support, episode.labels, episode.exclude)
-        loss = functional.own_nll(own, num_classes=len(self.class_names)).mean()
+        loss = functional.own_nll(own, num_classes=len(self.class_names)).sum() / episode.batch_size
         return Step(loss, own.right, own.log_mass.isneginf())
 
     def step_begins(self) -> None:
@@ -154,7 +159,7 @@ class MemoryClassifier(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Let the memory take note that the step is over, and take what it tells of it."""
         for name, value in self.memory.after_step().items():
-            self._steps.take(name, value)
+            self._steps.take(name, value, weight=1 / self.trainer.world_size)
 
     def on_train_epoch_end(self) -> None:
         """Log what the steps were like."""
@@ -166,7 +171,8 @@ class MemoryClassifier(pl.LightningModule):
 
         At once, not when all hooks are through: the checkpoint of the end of an epoch is to have them behind it.
         """
-        self.train_figures = {f"train/{name}": float(value) for name, value in self._steps.close().items()}
+        figures = self._steps.close(self._added_up, self._largest)
+        self.train_figures = {f"train/{name}": float(value) for name, value in figures.items()}
         for logger in self.trainer.loggers:
             logger.log_metrics({**self.train_figures, "epoch": self.current_epoch}, step=self.trainer.global_step - 1)
 
@@ -174,7 +180,7 @@ class MemoryClassifier(pl.LightningModule):
         """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
         self.on_train_epoch_start()  # which within an epoch Lightning does not call
         if self._resumed:
-            self._steps.restore(self._resumed["steps"], self.device)
+            self._steps.restore(self._resumed["steps"], self.device, counts=self.trainer.is_global_zero)
             self.trainer.callback_metrics.update(
                 {name: torch.tensor(value) for name, value in self._resumed["figures"].items()}
             )
@@ -188,6 +194,7 @@ class MemoryClassifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Encode the whole training set, once for all evaluation batches."""
+        check_alike(self.trainer, self)
         self._encode_memory()
 
     on_predict_epoch_start = on_validation_epoch_start
@@ -210,12 +217,13 @@ class MemoryClassifier(pl.LightningModule):
         """Put together what was answered, and let the encoded memory go."""
         self.tested = Prediction.join(self._tested_batches)
         del self._tested_batches
-        self.tested_keys = self._reading.stored
+        if (keys := self._reading.whole()) is not None:
+            self.tested_keys = keys
         self._reading.close()
 
     def validation_step(self, batch: Queries, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Measure on validation objects, and on test objects for the learning curve."""
-        query: Tensor = self.encoder(batch.inputs)
+        query = self._queries(batch)
         read = self._reading.read(query)
         self._measure(self.validation_metrics if dataloader_idx == 0 else self.test_metrics, read, batch)
         if dataloader_idx == 0 and batch_idx == 0:
@@ -248,17 +256,31 @@ class MemoryClassifier(pl.LightningModule):
 
     def _predicted(self, batch: Queries) -> tuple[functional.ClassRead, Prediction]:
         """What queries have read, and what that says of them."""
-        k = min(self._evidence_k, self._reading.cells(len(self._reading.stored)))
-        read, evidence = self._reading.read_with_evidence(self.encoder(batch.inputs), k=k)
+        k = min(self._evidence_k, self._reading.cells(len(self._reading.ids)))
+        read, evidence = self._reading.read_with_evidence(self._queries(batch), k=k)
         return read, Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
+
+    def _queries(self, batch: Queries) -> Tensor:
+        """(B, D) the encoded queries of a batch: of several processes each encodes a part of them."""
+        query: Tensor = self.encoder(batch.inputs)
+        if self.trainer.world_size == 1:
+            return query
+        everyone = Processes.of().sharing(len(batch.labels))
+        return everyone.gathered(query[: everyone.sizes[everyone.rank]])
+
+    def _added_up(self, tensor: Tensor) -> Tensor:
+        return added_up(self.trainer, tensor)
+
+    def _largest(self, tensor: Tensor) -> Tensor:
+        return largest(self.trainer, tensor)
 
     def _encode_memory(self) -> None:
         self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.whole_support())))
 
     @property
     def reading(self) -> ReadAll:
-        """How keys are read in evaluation."""
-        return self._reading
+        """How keys are read in evaluation, by one process."""
+        return self._reading.alone
 
     @property
     def _datamodule(self) -> EpisodeDataModule:
@@ -301,7 +323,7 @@ class MemoryClassifier(pl.LightningModule):
             "epoch": self.validated_epoch,
             "figures": {name: float(logged[name]) for name in logged if name.startswith("validation/")},
             "train_figures": self.train_figures,
-            "steps": self._steps.state(),
+            "steps": self._steps.state(self._added_up, self._largest),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

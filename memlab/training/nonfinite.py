@@ -17,8 +17,10 @@ from torch.optim import Optimizer
 from memlab.checks import check_choice, check_whole_number
 from memlab.data.episodes import Episode
 from memlab.files import write_whole
+from memlab.memory.exchange import Processes
 from memlab.training.checkpoints import LastCheckpoint
 from memlab.training.module import MemoryClassifier
+from memlab.training.processes import added_up
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,7 @@ class NonFinite(pl.Callback):
         scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients = [] if scales_loss else _gradients(optimizer)
         largest = torch.stack([*(loss.abs() for loss in self._losses), *_largest(gradients)]).sum()
+        largest = added_up(trainer, largest)  # of all processes, which are to do the same
         batches, losses = self._batches, self._losses
         self._batches, self._losses = [], []
         if math.isfinite(largest):
@@ -122,13 +125,13 @@ class NonFinite(pl.Callback):
         found: dict[str, Any] = {
             "step": trainer.global_step + 1,
             "epoch": trainer.current_epoch + 1,
-            "losses": [str(float(loss)) for loss in losses],  # JSON has no NaN
+            "losses": [str(float(added_up(trainer, loss))) for loss in losses],  # JSON has no NaN
             "parameters": [
                 name
                 for name, each in pl_module.named_parameters()
                 if each.grad is not None and not each.grad.isfinite().all()
             ],
-            "objects": [batch.ids.tolist() for batch in batches],
+            "objects": _of_all(trainer, [batch.ids.tolist() for batch in batches]),
         }
         wrong = [loss for loss in found["losses"] if not math.isfinite(float(loss))]
         first = f"train/loss={wrong[0]}" if wrong else f"the gradient of {found['parameters'][0]}"
@@ -137,7 +140,8 @@ class NonFinite(pl.Callback):
         if folder is None or self._in_a_row > 1:
             return what
         lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
-        write_whole(folder.parent / FILE, "{\n" + ",\n".join(lines) + "\n}\n")
+        if trainer.is_global_zero:
+            write_whole(folder.parent / FILE, "{\n" + ",\n".join(lines) + "\n}\n")
         self._found = {**found, "support": [batch.support.ids.tolist() for batch in batches]}
         trainer.save_checkpoint(folder / STATE)
         self._found = {}
@@ -157,6 +161,14 @@ def skipped_steps(trainer: pl.Trainer) -> int:
     """Steps of a training that were left out."""
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return sum(each.skipped for each in callbacks if isinstance(each, NonFinite))
+
+
+def _of_all(trainer: pl.Trainer, batches: list[list[int]]) -> list[list[int]]:
+    """The objects of each batch, those of other processes included, where the first process is."""
+    if trainer.world_size == 1:
+        return batches
+    by_rank = Processes.of().for_first(batches) or [batches]
+    return [[id_ for part in parts for id_ in part] for parts in zip(*by_rank, strict=True)]
 
 
 def _gradients(optimizer: Optimizer) -> list[Tensor]:

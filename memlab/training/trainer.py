@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -10,17 +11,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Timer
 
 from memlab.checks import check_choice, check_number, check_switch, check_whole_number
 from memlab.device import KeptMemory, give_back_freed_memory, raise_malloc_thresholds
 from memlab.training.checkpoint_files import CheckpointFiles
 from memlab.training.nonfinite import NonFinite
+from memlab.training.processes import SharedSupport
 
 log = logging.getLogger(__name__)
 
 VALIDATIONS = 20
 """In a run whose epochs are many and short: each encodes the whole training set."""
+STRATEGIES = ["auto", "ddp"]
 ACCELERATORS = ["auto", "cpu", "gpu", "cuda", "mps"]
 
 
@@ -28,6 +32,8 @@ def make_trainer(
     *,
     accelerator: str,
     devices: int,
+    num_nodes: int,
+    strategy: str,
     precision: str,
     max_epochs: int | None,
     max_steps: int | None,
@@ -60,7 +66,10 @@ def make_trainer(
 
     Args:
         accelerator: ``auto`` (a GPU if there is one), ``cpu``, ``gpu``, ``cuda`` or ``mps``.
-        devices: 1; every step draws its own support, and sharing one among processes is not implemented.
+        devices: processes on each machine, with a GPU each where there are any: the support of a step is shared out
+            over all of them (`memlab.memory.shards`).
+        num_nodes: machines; processes of several are started from outside, as by torchrun or SLURM.
+        strategy: of several processes, ``auto`` or ``ddp``, which are the same (`memlab.training.processes`).
         precision: as Lightning names it: ``32-true``, ``bf16-mixed``, ``16-mixed`` (GPU only), ``64-true``, ...
         max_epochs: epochs to train for, or None for no limit.
         max_steps: moves of the optimizer to train for, or None for no limit.
@@ -89,6 +98,7 @@ def make_trainer(
         ValueError: for a value out of range, a limit that leaves nothing or a device that this machine does not have.
     """
     on_cpu = _check_device(accelerator, devices=devices, precision=precision)
+    several = _check_processes(devices=devices, num_nodes=num_nodes, strategy=strategy)
     for name, most in {"max_epochs": max_epochs, "max_steps": max_steps}.items():
         if most is not None:
             check_whole_number(name, most, or_else="null")
@@ -132,6 +142,9 @@ def make_trainer(
     return pl.Trainer(
         accelerator=accelerator,
         devices=devices,
+        num_nodes=num_nodes,
+        strategy=SharedSupport() if several else "auto",
+        use_distributed_sampler=False,  # of a batch each process takes its part
         precision=precision,  # type: ignore[arg-type]
         max_epochs=-1 if max_epochs is None else max_epochs,
         max_steps=-1 if max_steps is None else max_steps,
@@ -153,15 +166,34 @@ def make_trainer(
 def _check_device(accelerator: str, *, devices: int, precision: str) -> bool:
     """Whether it is a CPU."""
     check_choice("accelerator", accelerator, ACCELERATORS)
-    if devices != 1:
-        raise ValueError(f"devices={devices}: must be 1; training on several devices is not implemented")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(accelerator, accelerator != "gpu" or any(available.values())):
         raise ValueError(f"accelerator={accelerator}: this machine has none; must be auto or cpu here")
     on_cpu = accelerator == "cpu" or not any(available.values())
+    there = None if on_cpu else torch.cuda.device_count() if available["cuda"] else 1
+    if there is not None and check_whole_number("devices", devices) > there:
+        raise ValueError(f"devices={devices}: must be at most {there}, as many as this machine has")
     if precision == "16-mixed" and on_cpu:
         raise ValueError("precision=16-mixed: needs a GPU; on a CPU it must be bf16-mixed, 32-true or 64-true")
     return on_cpu
+
+
+def _check_processes(*, devices: int, num_nodes: int, strategy: str) -> bool:
+    """Whether there are several."""
+    world = check_whole_number("devices", devices) * check_whole_number("num_nodes", num_nodes)
+    if "fsdp" in str(strategy):
+        raise ValueError(
+            f"strategy={strategy}: must be auto or ddp; FSDP has all processes call the encoder in step, and here each"
+            " calls it as often as its share of a support asks"
+        )
+    check_choice("strategy", strategy, STRATEGIES)
+    started = int(os.environ.get("WORLD_SIZE", 1)) if TorchElasticEnvironment.detect() else world
+    if started != world:
+        raise ValueError(
+            f"devices={devices}: must be such that devices times num_nodes={num_nodes} is {started}, as many processes"
+            " as torchrun has started"
+        )
+    return world > 1
 
 
 def _check_limit(name: str, value: int | float, *, of: int) -> None:

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import hydra
@@ -376,6 +377,23 @@ class TestCommand:
         assert [result["contender"] for result in held["results"]] == ["memlab full"]
         assert (tmp_path / "b" / "benchmark.png").is_file()
 
+    def test_shares_a_step_out(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        words = ["--world=1,2", "--sizes=40,320", "--rounds=1", "--encoder=linear", "--batch-size=6", "--chunks=7"]
+        assert main(["bench", *words, "--nearest=4", f"--output={tmp_path / 'b'}"]) == 0
+        assert "chunked 7, linear encoder: M = 40, B = 6" in capsys.readouterr().out
+        results = json.loads((tmp_path / "b" / "worlds.json").read_text())["results"]
+        assert len(results) == 2 * 3 * 3
+        found = {(each["memory"], each["company"]["world"], each["problem"]["support"]): each for each in results}
+        for memory, size in product(("full", "chunked 7", "topk"), (40, 320)):
+            alone, two = found[memory, 1, size], found[memory, 2, size]
+            assert two["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+            assert two["sent_bytes"] == found[memory, 2, 40]["sent_bytes"] > 0
+            assert memory == "topk" or two["encoded"] == alone["encoded"] / 2  # who has which cells is chance
+
+    def test_processes_are_of_a_task_of_their_own(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["bench", "--world=2", "--tasks=read", f"--output={tmp_path / 'b'}"]) == 1
+        assert "--world: is of the task world; must stand alone, or with it among --tasks" in capsys.readouterr().err
+
     def test_starts_are_over_a_bare_python(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         words = ["--tasks=start", "--sizes=40,50", "--rounds=2", "--contenders=pass,memlab --help"]
         assert main(["bench", *words, f"--output={tmp_path / 'b'}"]) == 0
@@ -395,7 +413,15 @@ class TestCommand:
         [
             (["--sizes=0"], "argument --sizes: 0: must be whole numbers of at least 1, with commas between"),
             (["--sizes=10,x"], "argument --sizes: 10,x: must be whole numbers"),
-            (["--tasks=reed"], "argument --tasks: reed: must be of read, step, evaluation, search, audit, fit, start"),
+            (
+                ["--tasks=reed"],
+                "argument --tasks: reed: must be of read, step, evaluation, search, world, audit, fit, start",
+            ),
+            (["--world=0"], "argument --world: 0: must be whole numbers of at least 1, with commas between"),
+            (
+                ["--world=2", "--tasks=read"],
+                "--world: is of the task world; must stand alone, or with it among --tasks",
+            ),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),

@@ -100,7 +100,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["trainer=cpu", "trainer.precision=16-mixed"],
         "trainer.precision=16-mixed: needs a GPU",
     ),
-    "devices": (["trainer.devices=2"], "trainer.devices=2: must be 1"),
+    "devices": (["trainer.devices=0"], "trainer.devices=0: must be a whole number of at least 1"),
+    "strategy": (
+        ["trainer.devices=2", "trainer.strategy=fsdp"],
+        "trainer.strategy=fsdp: must be auto or ddp; FSDP has",
+    ),
+    "more processes than objects": (["trainer.devices=2000"], "trainer.devices=2000: must be at most "),
     "accelerator": (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: must be one of auto, cpu, gpu"),
     "clipping": (["trainer.gradient_clip_val=0"], "trainer.gradient_clip_val=0: must be a number above 0"),
     "steps": (["trainer.max_steps=0"], f"trainer.max_steps=0: {WHOLE}"),

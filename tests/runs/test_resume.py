@@ -57,7 +57,12 @@ RUNS = {
         "scheduler=plateau",
         "callbacks=early_stopping",
     ),
-    "prototypes": ("trainer.max_epochs=3", "memory=prototypes", "optimizer=sgd"),
+    "prototypes in float64": (
+        "trainer.max_epochs=3",
+        "memory=prototypes",
+        "optimizer=sgd",
+        "trainer.precision=64-true",
+    ),
 }
 VARIES = {"fit_seconds", "wall_time_seconds", "peak_memory_bytes", "overrides", "baselines", "train/refresh_share"}
 

@@ -92,7 +92,7 @@ def counted(model: MemoryClassifier, module: EpisodeDataModule, *, objects: int,
 
     def step(mark: Mark) -> None:
         words: dict[str, Any] = {"shrink": model.memory.shrink, "parameters": parameters, "device": torch.device("cpu")}
-        episode = Episode(query.inputs(), query.labels, query.ids, support, None)
+        episode = Episode(query.inputs(), query.labels, query.ids, support, None, len(query))
         made = until_it_fits(partial(model._step, episode), **words)
         mark()
         made.loss.backward()

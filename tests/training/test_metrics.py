@@ -141,14 +141,18 @@ def test_a_query_that_has_read_nothing_is_a_mistake_and_no_answer() -> None:
     assert counts.answers.tolist() == [1, 0, 0]
 
 
+def alone(figure: Tensor) -> Tensor:
+    return figure
+
+
 def test_figures_of_steps_are_means_by_weight_and_maxima_and_begin_anew() -> None:
     figures = StepFigures()
     for value, weight in ((1.0, 64), (torch.tensor(4.0), 16)):
         figures.take("loss", value, weight=weight)
         figures.take("key_age_mean", value)
         figures.take("key_age_max", value)
-    found = {name: float(value) for name, value in figures.close().items()}
+    found = {name: float(value) for name, value in figures.close(alone, alone).items()}
     assert found == {"loss": pytest.approx((64 + 4 * 16) / 80), "key_age_mean": 2.5, "key_age_max": 4.0}
-    assert figures.close() == {}
+    assert figures.close(alone, alone) == {}
     figures.take("key_age_max", 3)
-    assert float(figures.close()["key_age_max"]) == 3
+    assert float(figures.close(alone, alone)["key_age_max"]) == 3

@@ -176,7 +176,7 @@ def test_a_scale_is_not_rewarded_for_pushing_an_absent_class_away() -> None:
     store = data().store
     present = (store.labels[:N] != 0).nonzero().flatten()  # no object of the first class
     query = store.inputs[:3].float()
-    episode = Episode(query, torch.zeros(3, dtype=torch.int64), torch.arange(3), Support(store, present), None)
+    episode = Episode(query, torch.zeros(3, dtype=torch.int64), torch.arange(3), Support(store, present), None, 3)
     log_scale: Any = model.memory.similarity.log_scale
     (gradient,) = torch.autograd.grad(model._step(episode).loss, [log_scale])
     with torch.no_grad():

@@ -14,6 +14,8 @@ from tests.conftest import REPOSITORY
 WORDS: dict[str, Any] = {
     "accelerator": "cpu",
     "devices": 1,
+    "num_nodes": 1,
+    "strategy": "auto",
     "precision": "32-true",
     "max_epochs": 1,
     "max_steps": None,
@@ -123,7 +125,13 @@ def test_the_cpu_trainer_raises_them_unless_told_not_to() -> None:
         ({"log_every_n_steps": -1}, "log_every_n_steps=-1: must be a whole number of at least 0"),
         ({"num_sanity_val_steps": -2}, "num_sanity_val_steps=-2: must be a whole number of at least -1"),
         ({"fast_dev_run": True}, "fast_dev_run=True: writes no checkpoint"),
-        ({"devices": 2}, "devices=2: must be 1"),
+        ({"devices": 0}, "devices=0: must be a whole number of at least 1"),
+        ({"num_nodes": "all"}, "num_nodes=all: must be a whole number of at least 1"),
+        (
+            {"devices": 2, "strategy": "fsdp_cpu_offload"},
+            "strategy=fsdp_cpu_offload: must be auto or ddp; FSDP",
+        ),
+        ({"devices": 2, "strategy": "deepspeed"}, "strategy=deepspeed: must be one of auto, ddp"),
         ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0"),
         ({"gradient_clip_val": -1}, "gradient_clip_val=-1: must be a number above 0"),
         ({"raise_malloc_thresholds": "maybe"}, "raise_malloc_thresholds=maybe: must be true or false"),
