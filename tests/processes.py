@@ -86,8 +86,8 @@ def start_together(
     alike |= {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
     return [
         start(
-            *words,
             f"trainer.devices={world}",
+            *words,
             folder=folder,
             kill=(kills or {}).get(rank),
             training=training,

@@ -90,6 +90,8 @@ def do(cfg: DictConfig, *, conf: str) -> float | None:
         conf: the folder of groups.
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
+    with exit_on_mistakes(), mistakes_in_one_line(ValueError):
+        check_company(cfg)
     if number := rank(cfg):
         with exit_on_mistakes(), _speaking_as_one_of_many(number):
             return _do(cfg, folder, conf)
@@ -130,7 +132,6 @@ def _do(cfg: DictConfig, folder: Path, conf: str) -> float:
         check_names(cfg, conf=conf)
         if cfg.sweep.jobs != 1 and HydraConfig.get().mode is not RunMode.MULTIRUN:
             raise ValueError(f"sweep.jobs={cfg.sweep.jobs}: is for sweeps, which are begun by python train.py -m")
-        check_company(cfg)
         if cfg.resume:
             check_parts(cfg, HydraConfig.get().overrides.task, conf=conf)
         if cfg.resume and was_begun(folder):

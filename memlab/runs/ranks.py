@@ -28,11 +28,17 @@ def rank(cfg: DictConfig) -> int:
 
 
 def check_company(cfg: DictConfig) -> None:
-    """See that the processes of a run have one folder to work in.
+    """See that the processes of a run are as many as it is to have, and have one folder to work in.
 
     Raises:
-        ValueError: in a sweep, or if each of them would name its own.
+        ValueError: in a sweep, for other numbers, or if each of them would name a folder of its own.
     """
+    devices, nodes = (OmegaConf.select(cfg, f"trainer.{name}", default=1) for name in ("devices", "num_nodes"))
+    if "TORCHELASTIC_RUN_ID" in os.environ and str(devices * nodes) != os.environ["WORLD_SIZE"]:
+        raise ValueError(
+            f"trainer.devices={devices}: times trainer.num_nodes={nodes} must be {os.environ['WORLD_SIZE']}, as many"
+            " processes as torchrun has started"
+        )
     if not several(cfg):
         return
     hydra = HydraConfig.get()

@@ -418,10 +418,6 @@ class TestCommand:
                 "argument --tasks: reed: must be of read, step, evaluation, search, world, audit, fit, start",
             ),
             (["--world=0"], "argument --world: 0: must be whole numbers of at least 1, with commas between"),
-            (
-                ["--world=2", "--tasks=read"],
-                "--world: is of the task world; must stand alone, or with it among --tasks",
-            ),
             (["--budgets=1.5"], "argument --budgets: 1.5: must be shares from 0.01 to 1"),
             (["--rounds=0"], "argument --rounds: 0: must be a whole number of at least 1"),
             (["--seed=-1"], "argument --seed: -1: must be a whole number of at least 0"),

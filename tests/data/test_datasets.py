@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.error import URLError
@@ -104,6 +106,22 @@ class TestBadRoot:
         data = torchvision_images(name="mnist", root=str(tmp_path / "data"), download=True)
         assert len(data.store) == 260
         assert sorted(entry.name for entry in tmp_path.iterdir()) == ["data", "elsewhere"]
+
+    def test_one_downloads_for_all_that_begin_together(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, fetched = write_idx(tmp_path / "elsewhere"), []
+
+        def fetch(_: str, *, download_root: str, filename: str, **__: str) -> None:
+            fetched.append(filename)
+            time.sleep(0.05)  # in which the others come
+            shutil.copy(source / filename.removesuffix(".gz"), download_root)
+
+        monkeypatch.setattr(torchvision.datasets.mnist, "download_and_extract_archive", fetch)
+        with ThreadPoolExecutor(3) as pool:
+            begun = [
+                pool.submit(torchvision_images, name="mnist", root=str(tmp_path / "data"), download=True) for _ in "123"
+            ]
+            assert [len(each.result().store) for each in begun] == [260] * 3
+        assert len(fetched) == len(set(fetched))
 
     @pytest.mark.parametrize("file", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
     @pytest.mark.parametrize("size", [0, 3, 10, 150])

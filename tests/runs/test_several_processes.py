@@ -212,6 +212,23 @@ def test_processes_from_outside_must_be_told_of_one_folder(tmp_path: Path) -> No
     )
 
 
+def test_as_many_processes_as_were_started(tmp_path: Path) -> None:
+    """Each would else train for itself, in the same folder."""
+    statuses = map(status_of, start_together(2, *COMMON, "trainer.devices=1", folder=tmp_path))
+    assert [*statuses] == [1, 1]
+    said = (tmp_path / "said.txt").read_text()
+    assert said.count("error: trainer.devices=1: times trainer.num_nodes=1 must be 2, as many processes as") == 2
+
+
+def test_jobs_of_a_sweep_have_a_process_each(tmp_path: Path) -> None:
+    words = ("-m", *COMMON, "trainer.devices=2", "seed=0,1", "hydra.sweep.dir=sweep")
+    assert status_of(start(*words, folder=tmp_path)) == 1
+    assert (
+        "error: trainer.devices=2: must be 1 in a sweep, whose jobs are run beside one another"
+        in (tmp_path / "said.txt").read_text()
+    )
+
+
 def command(*words: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "train.py"), *COMMON, *words],

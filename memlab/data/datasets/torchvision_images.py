@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from memlab.checks import check_choice, check_switch
@@ -98,10 +101,12 @@ def torchvision_images(*, name: str, root: str, download: bool) -> LabelledData:
     source = SOURCES[check_choice("name", name, SOURCES)]
     folder = Path(str(root))
     files = [folder / file for file in source.files(source.dataset)]
-    if missing := [str(file) for file in files if not file.is_file()]:
+    if missing := _missing(files):
         if not check_switch("download", download):
             raise ValueError(f"root={root}: lacks {missing[0]}; name another folder, or set download=true")
-        _download(source, folder)
+        with _one_at_a_time(folder):
+            if _missing(files):  # another process may have downloaded it in the meantime
+                _download(source, folder)
     try:
         train, test = (source.read(source.dataset(str(folder), **part)) for part in source.parts)
         store = ObjectStore(
@@ -117,6 +122,16 @@ def torchvision_images(*, name: str, root: str, download: bool) -> LabelledData:
     rows = torch.arange(len(store))
     size = len(train.labels)
     return LabelledData(name, store, rows[:size], rows[size:], in_two_parts("train", "test", size=size))
+
+
+def _missing(files: Sequence[Path]) -> list[str]:
+    return [str(file) for file in files if not file.is_file()]
+
+
+def _one_at_a_time(folder: Path) -> FileLock:
+    """A lock for what one process of this machine downloads for all; nothing of it is in the folder."""
+    place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"memlab-{os.getuid()}-{place}.lock")
 
 
 def _download(source: Source, folder: Path) -> None:
