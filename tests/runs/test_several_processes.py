@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,13 +159,21 @@ def test_what_one_has_begun_several_go_on_with(tmp_path: Path) -> None:
     assert_ends_alike(folder, alone)
 
 
-def test_the_others_end_when_one_is_killed(tmp_path: Path) -> None:
-    kills = {1: Kill("on_train_batch_start", 5, signal.SIGKILL)}
-    start_at = time.monotonic()
-    statuses = map(status_of, start_together(3, *COMMON, folder=tmp_path, kills=kills))
+def test_the_others_end_when_one_is_killed_and_any_number_goes_on(tmp_path: Path) -> None:
+    alone = in_one(tmp_path / "alone")
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    kills = {1: Kill("on_train_batch_start", 9, signal.SIGKILL)}  # in the second epoch
+    begun_at = time.monotonic()
+    statuses = map(status_of, start_together(3, *COMMON, folder=folder, kills=kills))
     assert [*statuses] == [1, -signal.SIGKILL, 1]
-    assert time.monotonic() - start_at < 60
-    said = (tmp_path / "said.txt").read_text()
+    assert time.monotonic() - begun_at < 60
+    for world in (1, 2, 3):
+        shutil.copytree(folder, tmp_path / str(world))
+        processes = start_together(world, "resume=run", folder=tmp_path / str(world))
+        assert [*map(status_of, processes)] == [0] * world
+        assert_ends_alike(tmp_path / str(world), alone)
+    said = (folder / "said.txt").read_text()
     assert "Traceback" not in said
     assert "error: another process: is gone, and without it this one cannot go on" in said
 
@@ -242,7 +251,8 @@ def command(*words: str, folder: Path) -> subprocess.Popen[str]:
 
 def test_one_command_starts_all_and_leaves_none_behind(tmp_path: Path) -> None:
     """And when the process that it has started is killed, it says so, ends, and can be gone on with."""
-    begun = command("trainer.devices=2", "trainer.max_epochs=4000", folder=tmp_path)
+    words = ("trainer.devices=2", "trainer.check_val_every_n_epoch=1")
+    begun = command(*words, "trainer.max_epochs=4000", folder=tmp_path)
     others: list[psutil.Process] = []
     while not (others and (tmp_path / "run/checkpoints/last.ckpt").exists()):
         assert begun.poll() is None, begun.communicate()
