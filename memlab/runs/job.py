@@ -97,13 +97,13 @@ def _best_score(run: Run) -> float:
 
 @contextmanager
 def _in_company(run: Run) -> Iterator[None]:
-    """Within this context processes of a run work together; the first leaves none behind.
+    """Within this context processes of a run work together; who has started others leaves none of them behind.
 
     Raises:
         UserError: if another one is gone.
     """
     launcher = run.trainer.strategy.launcher
-    started = launcher if isinstance(launcher, Launcher) and run.trainer.is_global_zero else None
+    started = launcher if isinstance(launcher, Launcher) else None
     try:
         yield
     except RuntimeError as error:

@@ -47,7 +47,8 @@ def check_company(cfg: DictConfig) -> None:
             f"trainer.devices={cfg.trainer.devices}: must be 1 in a sweep, whose jobs are run beside one another by"
             " sweep.jobs, each on a device"
         )
-    from_outside = "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    by_slurm = int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    from_outside = "TORCHELASTIC_RUN_ID" in os.environ or by_slurm or nodes != 1
     if from_outside and not any(word.startswith("hydra.run.dir=") for word in hydra.overrides.hydra):
         raise ValueError(
             "hydra.run.dir: must be given where processes are started from outside, as by torchrun, so that all work"

@@ -166,7 +166,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         batches: Any = rows.split(self.eval_batch_size)
         return DataLoader(batches, batch_size=None, collate_fn=_as_it_is)
 
-    def whole_support(self) -> Support:
+    def stored_support(self) -> Support:
         """The whole training set, as it is and sorted by class, for evaluation; of several processes the part of this.
 
         Parts are next to one another, by rank.

@@ -230,7 +230,8 @@ class MemoryClassifier(pl.LightningModule):
             stored = self._reading.stored
             recall = self.memory.recall(query, stored.keys, stored.ids)
             if recall is not None:
-                self.log("validation/recall", recall, on_step=False, on_epoch=True, add_dataloader_idx=False)
+                words: dict[str, Any] = {"add_dataloader_idx": False, "batch_size": len(batch.labels)}
+                self.log("validation/recall", recall, on_step=False, on_epoch=True, **words)
 
     def test_step(self, batch: Queries, batch_idx: int) -> None:
         """Measure on test objects, and keep what was answered."""
@@ -275,7 +276,7 @@ class MemoryClassifier(pl.LightningModule):
         return largest(self.trainer, tensor)
 
     def _encode_memory(self) -> None:
-        self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.whole_support())))
+        self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.stored_support())))
 
     @property
     def reading(self) -> ReadAll:

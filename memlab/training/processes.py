@@ -96,8 +96,9 @@ def check_alike(trainer: pl.Trainer, module: nn.Module) -> None:
 
 
 def _bits(tensor: Tensor) -> Tensor:
-    """Its bytes, each times an odd number of its place, as whole numbers whose sum goes round."""
-    found = tensor.detach().contiguous().flatten().view(torch.uint8).long()
+    """Its bits as whole numbers, each times an odd number of its place; their sum goes round."""
+    flat = tensor.detach().contiguous().flatten()
+    found = flat.view(torch.int32 if flat.element_size() % 4 == 0 else torch.uint8).long()
     return found * (2 * torch.arange(len(found), device=found.device) + 1)
 
 
@@ -115,6 +116,8 @@ class Launcher(_SubprocessScriptLauncher):
     started from outside, as by torchrun or SLURM, are seen to there.
     """
 
+    _is_over = False
+
     def launch(self, function: Callable[..., Any], *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
         """Start the others, once, and call the function."""
         environment = self.cluster_environment
@@ -130,28 +133,32 @@ class Launcher(_SubprocessScriptLauncher):
     def fate(self) -> str:
         """Which of the others have ended otherwise than they should, in words; waits some seconds for it."""
         until = time.monotonic() + SECONDS_TO_END / 2
-        while not (found := self._failed()) and time.monotonic() < until and self.procs:
+        while not (found := self._ended(TRY_AGAIN)) and time.monotonic() < until and self.procs:
             time.sleep(0.1)
         return ", ".join(f"rank {rank} {_fate(process)}" for rank, process in found.items())
 
     def end_others(self, *, wait: bool) -> None:
-        """See the others end: by themselves if there is time to wait, and at once if not."""
+        """See the others end, whom nobody watches any more: by themselves if there is time to wait, or at once."""
+        self._is_over = True
         for process in self.procs:
             with suppress(TimeoutExpired):
                 process.wait(SECONDS_TO_END if wait else 0)
             process.kill()
             process.wait()
 
-    def _failed(self) -> dict[int, Popen[bytes]]:
-        return {rank: each for rank, each in enumerate(self.procs, 1) if each.poll() not in (None, 0, TRY_AGAIN)}
+    def _ended(self, *statuses: int) -> dict[int, Popen[bytes]]:
+        """Those that have failed, by rank, and those that have ended with one of some statuses."""
+        as_they_should = {None, 0, TRY_AGAIN} - set(statuses)
+        return {rank: each for rank, each in enumerate(self.procs, 1) if each.poll() not in as_they_should}
 
     def _watch_others(self) -> None:
-        while not self._failed():
-            if all(process.poll() is not None for process in self.procs):
+        while not self._ended():
+            if self._is_over:
                 return
             time.sleep(0.5)
         time.sleep(SECONDS_TO_END)  # in which this process ends by itself, unless it hangs
-        _end_at_once(f"{self.fate()}; the others were waiting for it")
+        if not self._is_over:
+            _end_at_once(f"{self.fate()}; the others were waiting for it")
 
 
 def _watch_parent(parent: int) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +178,55 @@ def test_the_others_end_when_one_is_killed_and_any_number_goes_on(tmp_path: Path
     said = (folder / "said.txt").read_text()
     assert "Traceback" not in said
     assert "error: another process: is gone, and without it this one cannot go on" in said
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a run of one process, begun once in a session."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    names = list(RUNS)
+
+    def made(name: str) -> Path:
+        place = folder / str(names.index(name))
+        return place if place.exists() else in_one(place, *RUNS[name])
+
+    return made
+
+
+HOOKS = {
+    "on_train_batch_start": 12,
+    "on_before_optimizer_step": 4,
+    "on_train_epoch_end": 2,
+    "on_validation_batch_start": 4,
+    "on_save_checkpoint": 4,
+    "on_test_batch_start": 1,
+    "on_fit_start": 1,
+}
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("seed", range(60))
+def test_whatever_comes_to_any_of_them_at_any_time(
+    seed: int, undisturbed: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """None hangs, and however many go on end as one that was left alone."""
+    draw = random.Random(seed)
+    name, world, others = draw.choice(list(RUNS)), draw.choice([2, 3]), draw.choice([1, 2, 3])
+    hook = draw.choice(list(HOOKS))
+    number = draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+    kill = Kill(hook, draw.randint(1, HOOKS[hook]), number)
+    begun_at = time.monotonic()
+    begun = start_together(world, *COMMON, *RUNS[name], folder=tmp_path, kills={draw.randrange(world): kill})
+    statuses = [*map(status_of, begun)]
+    assert time.monotonic() - begun_at < 60
+    said = (tmp_path / "said.txt").read_text()
+    assert "Traceback" not in said
+    if statuses == [0] * world:  # a hook that is not called so often
+        assert_ends_alike(tmp_path, undisturbed(name))
+        return
+    assert 0 not in statuses or "on_test" in hook
+    assert [*map(status_of, start_together(others, "resume=run", folder=tmp_path))] == [0] * others
+    assert_ends_alike(tmp_path, undisturbed(name))
 
 
 def counted(cfg: Any, folder: Path) -> float:
