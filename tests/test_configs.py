@@ -99,8 +99,8 @@ EXPERIMENTS = {
     "figure4": IMAGES,
     **{f"{data}_{encoder}": IMAGES for data in ("mnist", "cifar10") for encoder in ("lenet", "resnet")},
     **{f"{data}_support_sweep": IMAGES for data in SWEPT},
-    "search": [],
-    "search_topk": [],
+    "search": ["sweep.trials=1"],
+    "search_topk": ["sweep.trials=1"],
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
     "table_topk": ["data.objects=2000"],
@@ -125,7 +125,8 @@ def test_every_experiment_composes_and_runs(
     data = next((name for word, name in sets.items() if word in experiment), usual)
     write_files(f"data={data}", tmp_path / "files", monkeypatch)
     needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]
-    outcome = command(*SMOKE, f"experiment={experiment}", "datamodule.batch_size=20", *needed)
+    flags = ["-m"] if experiment.startswith("search") else []
+    outcome = command(*flags, *SMOKE, f"experiment={experiment}", "datamodule.batch_size=20", *needed)
     assert outcome.status == 0, outcome.err
 
 
