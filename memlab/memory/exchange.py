@@ -102,7 +102,8 @@ class Processes:
         there = torch.tensor([gradient is not None for gradient in gradients])
         pairs = zip(parameters, gradients, strict=True)
         parts = [(torch.zeros_like(each) if gradient is None else gradient).flatten() for each, gradient in pairs]
-        flat = self.total(torch.cat([*parts, there.to(parts[0])]))
+        flat = torch.cat([*parts, there.to(parts[0])])
+        distributed.all_reduce(flat, group=self.group)
         *sums, known = flat.split([*map(len, parts), len(parts)])
         for each, total, is_known in zip(parameters, sums, known.tolist(), strict=True):
             each.grad = total.view_as(each) if is_known else None

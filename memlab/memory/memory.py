@@ -32,6 +32,11 @@ class Memory(nn.Module):
         super().__init__()
         self.similarity = similarity
 
+    @property
+    def alone(self) -> Memory:
+        """Reads by itself what this reads, maybe as one of several processes."""
+        return self
+
     def prepare(self, *, embedding_size: int, num_classes: int) -> None:
         """Make parameters of the memory's own, if it has any, before training.
 

@@ -30,7 +30,7 @@ class ReadAll:
 
     @property
     def alone(self) -> ReadAll:
-        """Reads in one process what this reads, maybe with others."""
+        """Reads by itself what this reads, maybe as one of several processes."""
         return self
 
     @property

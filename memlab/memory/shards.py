@@ -69,6 +69,11 @@ class Sharded(Memory):
         self._modules, self._parameters = memory._modules, memory._parameters
         self.group = group
 
+    @property
+    def alone(self) -> Memory:
+        """See `Memory.alone`."""
+        return self.memory
+
     def prepare(self, *, embedding_size: int, num_classes: int) -> None:
         """See `Memory.prepare`."""
         self.memory.prepare(embedding_size=embedding_size, num_classes=num_classes)

@@ -133,7 +133,7 @@ def _check_has_all_parts(run: Run) -> None:
 def fit(run: Run) -> dict[str, float]:
     """Train, from the start or from a checkpoint; how long it took, and the training figures of the last epoch."""
     start = time.perf_counter()
-    if run.trainer.world_size == 1:
+    if run.trainer.is_global_zero:
         warn_if_too_large(run)
     with _what_ends_training_in_one_line():
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=run.start, weights_only=True)

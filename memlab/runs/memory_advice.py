@@ -79,6 +79,7 @@ def _smaller_support(planner: Planner, support: str) -> str:
     if isinstance(planner.memory, ChunkedMemory | TopKMemory) or support == "whole":
         return ""
     size = largest(lambda size: _step_fits(planner, support=size, at_once=size), up_to=planner.sizes.support)
+    size *= planner.processes
     option = "" if support in ("uniform", "balanced") else "support=uniform "
     return f"{option}support.size={size}" if size else ""
 

@@ -65,7 +65,7 @@ def prepared(words: Sequence[str]) -> tuple[Run, Planner]:
         with warnings.catch_warnings(action="ignore"):
             whole, cfg = _composed(words)
             HydraConfig.instance().set_config(whole)
-            run = assemble(cfg)
+            run = assemble(cfg, alone=False)
             return run, Planner(run.model, run.datamodule, run.trainer)
     except SETUP_ERRORS as error:
         raise ValueError(one_line(error, lambda: chosen_config(str(conf_folder()), words), words)) from error
@@ -99,9 +99,10 @@ def _alternatives(planner: Planner, words: Sequence[str]) -> Iterator[tuple[str,
 
 def _title(run: Run) -> str:
     choices, sizes = run.facts["choices"], run.sizes
+    company = f", each of {run.trainer.world_size} processes" if run.trainer.world_size > 1 else ""
     return (
         f"{run.facts['data']}, {choices['encoder']} encoder, {choices['memory']} memory, {run.facts['precision']}, on"
-        f" {run.facts['machine']}: B = {sizes['batch']:,}, M = {sizes['support']:,}"
+        f" {run.facts['machine']}{company}: B = {sizes['batch']:,}, M = {sizes['support']:,}"
     )
 
 

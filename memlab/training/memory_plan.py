@@ -112,7 +112,8 @@ class Planner:
     Args:
         model: before training.
         datamodule: its data, which are put where training puts them.
-        trainer: knows the device, the precision and how the gradients of batches are added up.
+        trainer: knows the device, the precision, how the gradients of batches are added up and how many processes there
+            are: what is planned is what each of them takes, which reads all queries, and of the objects its share.
 
     Raises:
         Exception: whatever the encoder, the memory or the optimizer raises.
@@ -125,17 +126,24 @@ class Planner:
         self._adds_up = trainer.accumulate_grad_batches > 1
         self._keeps = any(isinstance(each, RaiseMallocThresholds) for each in trainer.callbacks)  # type: ignore[attr-defined]
         self._augmentation, self._reading = datamodule.augmentation, model.reading
-        self.train_size = datamodule.sizes["train"]
+        self.processes = trainer.world_size
+        self.train_size = self._share(datamodule.sizes["train"])
         self._store = _of_one_class(datamodule.store)
         self._rows = to_device(datamodule.train_rows[: PARTS * OBJECTS[1]], datamodule.store.inputs_device)
         weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
         self._loaded, self._loading, self.free = _loaded(self.device, weights)
-        self.memory = model.memory
+        if self.device.type == "cpu":
+            self.free //= trainer.num_devices
+        self.memory = model.memory.alone
         self._model = copy.copy(model)
         self._model._modules = {**model._modules, "encoder": self._copied(model.encoder)}
         parameter = next((each for each in self._model.encoder.parameters() if each.is_floating_point()), None)
         self._dtype = torch.float32 if parameter is None else parameter.dtype
-        self.sizes = self._sizes(model.memory, datamodule)
+        self.sizes = self._sizes(self.memory, datamodule)
+
+    def _share(self, objects: int) -> int:
+        """Of so many those of one process, of which none has more."""
+        return -(-objects // self.processes)
 
     def _copied(self, module: nn.Module) -> nn.Module:
         """One that is free to be used; not compiled, as that changes little and takes long."""
@@ -144,7 +152,7 @@ class Planner:
         return self._precision.convert_module(made.to(self.device))
 
     def _sizes(self, memory: Memory, datamodule: EpisodeDataModule) -> Sizes:
-        queries, support = datamodule.sizes["batch"], datamodule.sizes["support"]
+        queries, support = datamodule.sizes["batch"], self._share(datamodule.sizes["support"])
         _, at_once = memory.encoded_with_graph(support=support, queries=queries)
         return Sizes(queries, support, at_once, datamodule.eval_batch_size)
 
@@ -196,6 +204,8 @@ class Planner:
         step = max(found.peak_before_mark(), found.peak() + made_before - gradients)
         # What goes with classes and the support itself: a handful of (B, C) matrices; ids, rows and labels.
         others = 32 * sizes.queries * len(self._model.class_names) + 32 * sizes.support
+        if self.processes > 1:  # class sums of all, and all gradients in a row
+            others += 8 * self.processes * sizes.queries * len(self._model.class_names) + gradients
         return step + self._kept(sizes.queries, at_once, parts) + others
 
     def _kept(self, queries: int, at_once: int, parts: int) -> float:

@@ -59,6 +59,14 @@ def test_the_table_tells_the_parts_and_the_alternatives(memlab: Command) -> None
     ]
 
 
+def test_of_several_processes_each_has_its_share(memlab: Command) -> None:
+    plans = [json.loads(memlab("plan", f"trainer.devices={n}", "support.size=1001", "--json")[1]) for n in (1, 3)]
+    assert plans[1]["title"].endswith(", each of 3 processes: B = 64, M = 1,001")
+    assert [plan["sizes"]["support"] for plan in plans] == [1001, 334]
+    assert 0.25 < plans[1]["step"] / plans[0]["step"] < 0.6  # all queries, and a third of the support
+    assert plans[1]["free"] < plans[0]["free"] / 2.5  # of what this machine has
+
+
 def test_values_are_bytes_that_add_up(memlab: Command) -> None:
     status, out, _ = memlab("plan", "memory=topk", "--json")
     plan = json.loads(out)
