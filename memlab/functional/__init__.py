@@ -20,6 +20,7 @@ from memlab.functional.class_read import (
 )
 from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_margin, within_top
+from memlab.functional.runs import sums_by_class
 from memlab.functional.scores import dot_scores, exclude_rows
 from memlab.functional.selection import class_turns, greedy_medoids
 
@@ -49,5 +50,6 @@ __all__ = [
     "own_read",
     "read",
     "read_cells",
+    "sums_by_class",
     "within_top",
 ]

@@ -6,10 +6,14 @@ The fast form; `memlab.functional.definition` says the same in a line and is wha
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from memlab.functional.runs import Runs
 
 
 class ClassRead(NamedTuple):
@@ -34,10 +38,9 @@ def lowest_scores(scores: Tensor) -> Tensor:
     tensor([1., inf])
     """
     scores = scores.detach()
-    lowest = scores.amin(-1)
-    if scores.device.type == "cpu" and not lowest.isneginf().any():  # most often; a GPU is not to be waited for
-        return lowest
-    return scores.masked_fill(scores.isneginf(), torch.inf).amin(-1)
+    if scores.device.type == "cpu" and not (lowest := scores.amin(-1)).isneginf().any():
+        return lowest  # most often; a GPU is not to be waited for
+    return scores.nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=torch.inf).amin(-1)
 
 
 class ClassSums:
@@ -60,15 +63,14 @@ class ClassSums:
     difference of two maxima is never NaN. None, for 0, where scores are bounded."""
     total: Tensor
     """(C, B) ``sum_{i: y_i=c} base ** (z_bi - maximum_cb)``; 0 where no object of the class has been read."""
-    lowest: Tensor
-    """(B,) ``min_i z_bi`` over the objects read; plus infinity where there is none."""
 
     def __init__(self, num_classes: int, *, like: Tensor, base: float = math.e, bounded: bool = False) -> None:
         shape = (num_classes, len(like))
         self.base = base
         self.maximum = None if bounded else like.new_full(shape, _least(like))
         self.total = like.new_zeros(shape)
-        self.lowest = like.new_full(shape[1:], torch.inf)
+        self._lowest = like.new_full(shape[1:], torch.inf)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
 
     def add(self, scores: Tensor, labels: Tensor, *, spare: Tensor | None = None, counts: Tensor | None = None) -> None:
         """Read one more part of the support.
@@ -79,10 +81,28 @@ class ClassSums:
             spare: (m, B) memory to work in, and leave to overwrite the scores; None takes as much anew.
             counts: (C,) how many objects of the part are in each class if they are sorted by class, or None.
         """
-        torch.minimum(self.lowest, lowest_scores(scores), out=self.lowest)
+        if scores.device.type == "cuda" and spare is None:  # small parts are not worth the launches
+            self._waiting.append((scores, labels))
+            if sum(each.numel() for each, _ in self._waiting) >= ENOUGH:
+                self._add_waiting()
+            return
+        self._add(scores, labels, spare, counts)
+
+    def _add_waiting(self) -> None:
+        if self._waiting:
+            scores, labels = zip(*self._waiting, strict=True)
+            self._waiting = []
+            self._add(torch.cat(scores, dim=1), torch.cat(labels), None, None)
+
+    def _add(self, scores: Tensor, labels: Tensor, spare: Tensor | None, counts: Tensor | None) -> None:
+        torch.minimum(self._lowest, lowest_scores(scores), out=self._lowest)
         by_row = scores.mT  # (m, B)
+        if scores.device.type == "cuda":
+            runs = Runs(labels, len(self.total), counts)
+            self._add_runs(runs.sorted(by_row), runs.labels, runs.reduced)
+            return
         if counts is not None and len(scores) == 1 and scores.device.type == "cpu":
-            self._add_runs(by_row, labels, counts)
+            self._add_runs(by_row, labels, partial(_of_runs, counts))
             return
         classes, place = _span(labels, len(self.total))
         index = place[:, None].expand_as(by_row)
@@ -98,26 +118,36 @@ class ClassSums:
             exponentials = power_(self.base, torch.sub(by_row, spare, out=spare))
         total.scatter_add_(0, index, exponentials)
 
-    def _add_runs(self, by_row: Tensor, labels: Tensor, counts: Tensor) -> None:
-        """Of one query the objects of a class are neighbours in memory: for it alone, torch sums runs fastest."""
+    def _add_runs(self, by_row: Tensor, labels: Tensor, reduced: Callable[..., Tensor]) -> None:
+        """Read a part that is sorted by class, by sums of neighbours.
 
-        def of_runs(values: Tensor, reduce: str, empty: float) -> Tensor:
-            return torch.segment_reduce(values, reduce, lengths=counts, axis=0, initial=empty, unsafe=True)
-
+        On a GPU they are the same every time, and fast (`memlab.functional.runs`); on a CPU they are fastest for one
+        query alone, whose scores of a class are neighbours in memory.
+        """
         if self.maximum is None:
             exponentials = power_(self.base, by_row.clone())
         else:
-            before, highest = self.maximum, of_runs(by_row, "max", -torch.inf)
+            before, highest = self.maximum, reduced(by_row, "max", empty=-torch.inf)
             self.maximum = torch.maximum(before, highest)
             self.total.mul_(power_(self.base, before - self.maximum))
             exponentials = power_(self.base, by_row - self.maximum.index_select(0, labels))
-        self.total.add_(of_runs(exponentials, "sum", 0.0))
+        self.total.add_(reduced(exponentials, "sum", empty=0.0))
 
     def class_scores(self) -> Tensor:
         """(B, C) ``log sum_{i: y_i=c} base ** z_bi`` to the base; minus infinity for a class with no object."""
+        self._add_waiting()
         logs = self.total.log2() if self.base == 2 else self.total.log()
         return (logs if self.maximum is None else logs.add_(self.maximum)).mT
 
+    @property
+    def lowest(self) -> Tensor:
+        """(B,) ``min_i z_bi`` over the objects read; plus infinity where there is none."""
+        self._add_waiting()
+        return self._lowest
+
+
+ENOUGH = 2**22
+"""Scores that a GPU sums at a time, 16 MiB: parts wait until there are so many."""
 
 SAFE_SCORE = 64.0
 """Nats: the exponential of a score of this size, either way, is far from the limits of float32, and so is the sum of
@@ -148,11 +178,30 @@ def read_cells(scores: Tensor, labels: Tensor, num_classes: int) -> ClassRead:
     tensor([[ -inf, 0.6931, -inf],
             [5.0000, -inf, 7.0000]])
     """
-    shape = (len(scores), num_classes)
-    maximum = scores.new_full(shape, _least(scores)).scatter_reduce(1, labels, scores, "amax")
-    exponentials = (scores - maximum.gather(1, labels)).exp()
-    total = scores.new_zeros(shape).scatter_add(1, labels, exponentials)
-    return ClassRead(maximum + total.log(), lowest_scores(scores))
+    return ClassRead(_ReadCells.apply(scores, labels, num_classes), lowest_scores(scores))
+
+
+class _ReadCells(torch.autograd.Function):
+    """The formulas of `_Read`, with the labels of each query's own cells."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+        queries = len(scores)
+        # Of each query the classes are told apart from those of all others: one column of B K cells in B C classes.
+        apart = labels + torch.arange(queries, device=labels.device)[:, None] * num_classes
+        in_one = scores.reshape(1, -1)
+        sums = ClassSums(queries * num_classes, like=in_one)
+        sums.add(in_one, apart.flatten())
+        class_scores = sums.class_scores().view(queries, num_classes)
+        ctx.save_for_backward(scores, labels, class_scores)
+        return class_scores
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        scores, labels, class_scores = ctx.saved_tensors
+        finite = class_scores.clamp(min=_least(scores)).gather(1, labels)
+        return power_(math.e, scores - finite).mul_(gradient.gather(1, labels)), None, None
 
 
 def class_scores(scores: Tensor, labels: Tensor, num_classes: int, *, bounded: bool = False) -> Tensor:
@@ -242,6 +291,11 @@ class _Read(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         scores, labels, class_scores = ctx.saved_tensors
         return class_scores_gradient(scores, labels, class_scores, gradient, bounded=ctx.bounded), None, None, None
+
+
+def _of_runs(counts: Tensor, rows: Tensor, how: str, *, empty: float) -> Tensor:
+    """As `Runs.reduced`, each run by itself."""
+    return torch.segment_reduce(rows, how, lengths=counts, axis=0, initial=empty, unsafe=True)
 
 
 def _span(labels: Tensor, num_classes: int) -> tuple[slice, Tensor]:

@@ -32,7 +32,7 @@ class FaissIndex(Index):
         return faiss.METRIC_L2 if self.metric == "L2" else faiss.METRIC_INNER_PRODUCT  # type: ignore[no-any-return]
 
     def _array(self, places: Tensor | None = None) -> Any:
-        vectors = self.vectors if places is None else self.vectors.index_select(0, places)
+        vectors = self.vectors if places is None else self.vectors.index_select(0, places.to(self.vectors.device))
         return vectors.to("cpu", torch.float32).contiguous().numpy()
 
     def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from memlab.data.support import Support
-from memlab.functional import ClassRead, lowest_scores
+from memlab.functional import ClassRead, lowest_scores, sums_by_class
 from memlab.index import Places
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError
@@ -120,12 +120,6 @@ class PrototypeMemory(Memory):
         objects = encode()
         sums, counts = sums_by_class(objects.keys, objects.labels, objects.num_classes)
         return means_of_classes(sums, counts, self.similarity)
-
-
-def sums_by_class(keys: Tensor, labels: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """(C, D) sums of the keys of each class, and (C,) how many there are."""
-    sums = keys.new_zeros(num_classes, keys.shape[1]).index_add(0, labels, keys)
-    return sums, labels.bincount(minlength=num_classes)
 
 
 def means_of_classes(sums: Tensor, counts: Tensor, similarity: Similarity) -> StoredKeys:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, distributed, nn
 
 from memlab.data.support import Support
-from memlab.functional import ClassRead, lowest_scores
+from memlab.functional import ClassRead, lowest_scores, sums_by_class
 from memlab.index import ExactIndex, Places
-from memlab.memory.class_keys import LinearMemory, PrototypeMemory, means_of_classes, sums_by_class
+from memlab.memory.class_keys import LinearMemory, PrototypeMemory, means_of_classes
 from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
 from memlab.memory.exchange import Everyone, Processes, exchanged, merged

@@ -88,7 +88,8 @@ def _sum(query_terms: Tensor, key_terms: Tensor, tiles: Tiles, blocks: Blocks | 
     for part, scores, spare in tiles.scored(query_terms, key_terms):
         if blocks is not None:
             blocks.take(part.start, scores)
-        counts = tiles.counts(part) if len(query_terms) == 1 else None  # of use to one query alone
+        of_use = len(query_terms) == 1 or query_terms.device.type == "cuda"
+        counts = tiles.counts(part) if of_use else None
         sums.add(scores, tiles.labels[part], spare=spare, counts=counts)
     return sums.class_scores(), sums.lowest / functional.LOG2_E
 

@@ -150,6 +150,7 @@ def test(run: Run) -> dict[str, Any]:
     """Measure the best checkpoint on the test objects."""
     best = run.best_checkpoint.best_model_path
     measured = run.trainer.test(run.model, datamodule=run.datamodule, ckpt_path=best, verbose=False, weights_only=True)
+    run.model.to(run.datamodule.store.device)  # Lightning has moved it to the CPU, and there is more to encode
     return dict(measured[0])
 
 
