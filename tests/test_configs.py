@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from memlab.runs.results import PACKAGES
 from tests.conftest import REPOSITORY, SMOKE, Outcome
+from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_cifar, write_idx, write_svhn
 
@@ -35,6 +36,8 @@ NEEDS = {
     "data=svhn": ["data.root=files", "support.size=9", "datamodule.batch_size=9", "datamodule.validation_fraction=0.4"],
     "data=folder": IMAGES,
     "data=tensors": ["data.path=files/mine.npz", "encoder=mlp", "support.size=50"],
+    "encoder=table": ["data=synthetic_table", "data.objects=2000", "augmentation=none"],
+    "data=table": ["data.path=files/mine.csv", "data.target=class"],
     "encoder=torchvision": ["encoder.name=mobilenet_v3_small"],
     "data=synthetic_table": ["data.objects=2000", "encoder=mlp"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
@@ -43,6 +46,7 @@ NEEDS = {
 PACKAGE = {
     "logger=tensorboard": "tensorboard",
     "logger=wandb": "wandb",
+    "data=table": "polars",
     **{f"{group}/index={name}": "faiss" for group in ("memory", "evaluation") for name in ("ivf", "hnsw")},
 }
 
@@ -58,6 +62,9 @@ def write_files(option: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         write_svhn(root, monkeypatch)
     if option == "data=folder":
         write_images(root, each=60)
+    if option == "data=table":
+        root.mkdir()
+        write_table(root / "mine.csv")
     if option == "data=tensors":
         root.mkdir()
         np.savez(root / "mine.npz", X=np.random.default_rng(0).normal(size=(200, 5)), y=np.arange(200) % 3)

@@ -19,6 +19,7 @@ import pytest
 from memlab.__main__ import COMMANDS as MEMLAB_COMMANDS
 from memlab.__main__ import main
 from tests.conftest import REPOSITORY, SMOKE, Outcome
+from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
 from tests.trained.memories import make, pictures
@@ -47,6 +48,9 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     words = [*text.split()[2:], *SMOKE]
     write_images(tmp_path / "pictures", each=250)
     np.savez(tmp_path / "table.npz", X=np.random.default_rng(0).normal(size=(800, 5)), y=np.arange(800) % 3)
+    if "data=table" in text:
+        pytest.importorskip("polars")
+        write_table(tmp_path / "adult.csv", target="income")
     if "data=mnist" in text:
         words += ["support.size=50"]  # the file above has 200 images
     if "topk_ablation" in text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memlab.files import in_utf8
 
 if TYPE_CHECKING:
+    from memlab.data.columns import Columns
     from memlab.trained import Answer, TrainedMemory
 
 
@@ -120,15 +122,20 @@ def collect(
     Raises:
         ValueError: for what is not there or holds no objects.
     """
+    from memlab.data.frames import is_table
+
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file")
-    tables = [path for path in paths if path.suffix in TABLES]
+    columns = memory.kind.columns
+    tables = [path for path in paths if (path.suffix in TABLES if columns is None else is_table(path))]
     if target is not None and not tables:
         raise ValueError(f"target={target}: is for tables; {paths[0]} is none")
     whole = [path for path in paths if path.suffix in ARRAYS] + tables
     if whole and len(paths) > 1:
         raise ValueError(f"{whole[0]}: must be given alone, as a file of many objects")
+    if tables and columns is not None:
+        return _rows(columns, tables[0], labelled=labelled, target=target)
     if tables:
         return _table(memory, tables[0], labelled=labelled, target=target)
     if whole:
@@ -139,6 +146,27 @@ def collect(
             f" as {memory.kind.wanted}"
         )
     return _labelled_pictures(paths) if labelled else _pictures(paths)
+
+
+def _rows(columns: Columns, path: Path, *, labelled: bool, target: str | None) -> Given:
+    """The rows of a table whose columns are known by name."""
+    from memlab.data.columns import listed, trimmed
+    from memlab.data.frames import read_frame
+
+    frame = read_frame(path)
+    rows, notes = columns.rows(frame, name=str(path))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    names = [f"{path} row {row + 1}" for row in range(len(rows))]
+    if not labelled:
+        return Given(rows, names, None)
+    target = columns.target if target is None else target
+    if target not in frame.columns:
+        raise ValueError(f"target={target}: {path} has no such column; must be one of {listed(frame.columns)}")
+    labels = trimmed(frame[target])
+    if unlabelled := labels.null_count():
+        raise ValueError(f"{path}: {target} is missing in {unlabelled} rows; must be the name of a class")
+    return Given(rows, names, labels.to_list())
 
 
 def _table(memory: TrainedMemory, path: Path, *, labelled: bool, target: str | None) -> Given:

@@ -9,6 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map  # dicts, lists and tuples of tensors; torch's own
 
+from memlab.data.columns import Columns
+
+IQR_OF_NORMAL = 1.349
+ENOUGH = 100_000
+"""Rows for a median."""
+
 
 class ObjectStore:
     """All objects of a data set by row. An object's row is its id: it never changes while the store lives.
@@ -21,20 +27,23 @@ class ObjectStore:
             token ids, stay as they are.
         labels: (N,) class ids, int64; -1 for an object that is left out and in no class.
         class_names: name of each class, by class id.
+        columns: of rows of a table, (N, F), in which NaN is a missing value; None for other objects.
 
     Raises:
         ValueError: if the sizes do not agree, a label has no class, an input is NaN or infinite, or anything is of
             another type.
     """
 
-    def __init__(self, *, inputs: Any, labels: Tensor, class_names: tuple[str, ...]) -> None:
+    def __init__(
+        self, *, inputs: Any, labels: Tensor, class_names: tuple[str, ...], columns: Columns | None = None
+    ) -> None:
         check_whole_numbers("labels", labels)
         for leaf in tree_leaves(inputs):
             if not isinstance(leaf, Tensor):
                 raise ValueError(f"inputs: of type {type(leaf).__name__}; must be tensors")
             if len(leaf) != len(labels):
                 raise ValueError(f"labels: {len(labels)} of them for {len(leaf)} objects; must be one for each")
-            _check_finite(leaf)
+            _check_finite(leaf, may_be_missing=columns is not None)
         if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(class_names):
             raise ValueError(
                 f"labels from {int(labels.min())} to {int(labels.max())}: must lie from 0 to {len(class_names) - 1}, or"
@@ -43,6 +52,7 @@ class ObjectStore:
         self.inputs = inputs
         self.labels = labels
         self.class_names = class_names
+        self.columns = columns
         self.mean = tree_map(lambda _: torch.zeros(()), inputs)
         self.deviation = tree_map(lambda _: torch.ones(()), inputs)
 
@@ -69,8 +79,14 @@ class ObjectStore:
         """From now on subtract the mean of these rows and divide by their standard deviation.
 
         Images (N, channels, height, width) channel by channel, vectors (N, F) feature by feature, all else as one. What
-        differs by rounding alone is constant: its mean is subtracted, and it is left at that.
+        differs by rounding alone is constant: its mean is subtracted, and it is left at that. Rows of a table have the
+        median for the mean and the range of half of the rows in the place of the deviation, which no single value can
+        make useless, of what is there; codes of words stay as they are.
         """
+        if self.columns is not None:
+            middle, spread = _middle(self.inputs, rows, torch.tensor(self.columns.words) > 0)
+            self.mean, self.deviation = middle.to(self.device), spread.to(self.device)
+            return
         moments = tree_map(lambda leaf: _moments(leaf, rows), self.inputs)
         self.mean, self.deviation = (
             tree_map(lambda _, pair, place=place: pair[place].to(self.device), self.inputs, moments) for place in (0, 1)
@@ -164,8 +180,28 @@ def _moments(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean.view(shape), deviation.view(shape)
 
 
-def _check_finite(inputs: Tensor) -> None:
-    if inputs.is_floating_point() and not (finite := inputs.isfinite().flatten(1).all(dim=1)).all():
+def _middle(inputs: Tensor, rows: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
+    """(F,) median, and interquartile range over that of the normal distribution, of what some rows of a table have.
+
+    Where half of the values are equal the standard deviation is in the place of the range. Of many rows every so many
+    are enough.
+    """
+    rows = rows[:: -(-len(rows) // ENOUGH)]
+    middle, spread = torch.zeros(2, len(words), dtype=torch.float64)
+    for column in (~words).nonzero().flatten().tolist():
+        values = inputs[rows.to(inputs.device), column].cpu().double()
+        values = values[~values.isnan()].sort().values
+        if len(values):
+            low, middle[column], high = values[[len(values) // 4, len(values) // 2, 3 * len(values) // 4]]
+            spread[column] = (high - low) / IQR_OF_NORMAL if high > low else values.std(correction=0)
+    return middle, torch.where(spread > 0, spread, 1.0)
+
+
+def _check_finite(inputs: Tensor, *, may_be_missing: bool) -> None:
+    if not inputs.is_floating_point():
+        return
+    good = inputs.isinf().logical_not_() if may_be_missing else inputs.isfinite()
+    if not (finite := good.flatten(1).all(dim=1)).all():
         bad = (~finite).nonzero().flatten()
         raise ValueError(
             f"inputs: {len(bad)} of {len(inputs)} objects hold NaN or infinity (the first is row {int(bad[0])});"

@@ -9,6 +9,7 @@ from memlab.encoders.backbones import TorchvisionBackbone
 from memlab.encoders.dropout import Dropout
 from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
+from memlab.encoders.tables import TableEncoder
 from memlab.encoders.vectors import MLP, Linear
 
-__all__ = ["MLP", "Conv", "Dropout", "LeNet", "Linear", "Projected", "ResNet", "TorchvisionBackbone"]
+__all__ = ["MLP", "Conv", "Dropout", "LeNet", "Linear", "Projected", "ResNet", "TableEncoder", "TorchvisionBackbone"]

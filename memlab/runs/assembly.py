@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
@@ -43,6 +44,8 @@ T = TypeVar("T")
 
 SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
 """What a user's mistake shows as while a run is set up."""
+SHOWN = 100_000
+"""Training objects, at most, that an encoder with ``fit_inputs`` is shown before training."""
 
 
 @dataclass
@@ -97,7 +100,10 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     check_switch("figures", cfg.figures)
     check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store
-    encoder = _made(cfg, "encoder", nn.Module, **input_shape_for(cfg.encoder, store))
+    encoder = _made(cfg, "encoder", nn.Module, **words_for(cfg.encoder, store))
+    if (fit := getattr(encoder, "fit_inputs", None)) is not None:
+        rows = datamodule.train_rows
+        fit(store.take(rows[:: -(-len(rows) // SHOWN)], dtype=torch.float32))
     callbacks = dict(instantiate(cfg.callbacks))
     trainer = instantiate(
         cfg.trainer,
@@ -204,14 +210,28 @@ def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
         return varied(data, **options)
 
 
-def input_shape_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
-    """The ``input_shape`` for an encoder that takes one."""
+def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
+    """What an encoder takes of the objects by name: their ``input_shape``, and of columns the number of ``words``.
+
+    Raises:
+        ValueError: for rows with words or missing values, and an encoder that does not know them from numbers.
+    """
     module, _, name = encoder._target_.rpartition(".")
+    own = {"input_shape": store.input_shape}
+    taken: dict[str, inspect.Parameter] = {}
     with suppress(Exception):  # `instantiate` tells of a target that there is not
-        parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
-        if not any(each.name == "input_shape" or each.kind is each.VAR_KEYWORD for each in parameters):
-            return {}
-    return {"input_shape": store.input_shape}
+        taken = dict(inspect.signature(getattr(import_module(module), name)).parameters)
+        if "input_shape" not in taken and not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+            own = {}
+    if store.columns is None:
+        return own
+    if "words" in taken:
+        return {**own, "words": list(store.columns.words)}
+    for place, column in enumerate(store.columns.columns):
+        if column.kind == "word" or bool(store.inputs[:, place].isnan().any()):
+            has = "words" if column.kind == "word" else "missing values"
+            raise ValueError(f"encoder={name}: takes numbers alone, and column {column.name} has {has}; use table")
+    return own
 
 
 def _facts(

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from memlab.files import check_new_or_empty
 from memlab.runs.claim import FILE as CLAIM
 from memlab.runs.claim import FolderInUseError, claimed
-from memlab.runs.composition import check_names, chosen_config
+from memlab.runs.composition import check_names, chosen_config, with_open_places
 from memlab.runs.failure import FILE as FAILURE
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
@@ -61,7 +61,7 @@ def run(main: Callable[[], object], *, conf: str) -> None:
             return
         make_known()
         try:
-            sys.argv[1:] = words_to_go_on(sys.argv[1:], conf=conf)
+            sys.argv[1:] = with_open_places(words_to_go_on(sys.argv[1:], conf=conf))
         except NothingLeftError as finished:
             print(finished)
             return

@@ -24,9 +24,21 @@ BEST_IS = {
 }
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
 
+OPEN = "data.columns."
+"""Where the parameters are that are named after the columns of a table."""
+
 # Two commands may start in the same second: what tells their run folders apart must not be the clock.
 OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("best_is", BEST_IS.get, replace=True)
+
+
+def with_open_places(words: Sequence[str]) -> list[str]:
+    """Words of a command, and what they give to places whose names are the user's own as Hydra takes it.
+
+    >>> with_open_places(["data=table", "data.columns.age=number"])
+    ['data=table', '++data.columns.age=number']
+    """
+    return [f"++{word}" if word.startswith(OPEN) else word for word in words]
 
 
 def conf_folder() -> Path:

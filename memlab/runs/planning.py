@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memlab.memory import ChunkedMemory
 from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
-from memlab.runs.composition import check_names, chosen_config, conf_folder
+from memlab.runs.composition import check_names, chosen_config, conf_folder, with_open_places
 from memlab.runs.memory_advice import advice, chunked, lack, told
 from memlab.runs.mistakes import one_line
 from memlab.training.memory_plan import MemoryPlan, Planner
@@ -75,7 +75,7 @@ def _composed(words: Sequence[str]) -> tuple[DictConfig, DictConfig]:
     """The configuration with Hydra's own, and without what is not needed."""
     conf = str(conf_folder())
     with hydra.initialize_config_dir(conf, version_base="1.3"):
-        whole = hydra.compose("config", list(words), return_hydra_config=True)
+        whole = hydra.compose("config", with_open_places(words), return_hydra_config=True)
     cfg = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])
     check_names(cfg, conf=conf)
     if cfg.resume is not None:

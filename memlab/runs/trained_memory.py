@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from memlab.runs.assembly import Run, input_shape_for
+from memlab.runs.assembly import Run, words_for
 from memlab.trained.creation import create
 from memlab.trained.memory import FOLDER
 from memlab.trained.model import Model
@@ -50,7 +50,8 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
     )
     if trained.recipes["encoder"]["class"] not in ENCODERS:
         return f'trained memory kept; load it with memlab.load("{folder}", encoder=...), given an encoder of your class'
-    given = "PICTURE" if trained.kind.is_picture else "TABLE.npz"
+    rows = "TABLE.npz" if trained.kind.columns is None else "TABLE.csv"
+    given = "PICTURE" if trained.kind.is_picture else rows
     return f"classify with it: memlab predict {folder} {given}"
 
 
@@ -67,11 +68,11 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
         similarity=model.memory.similarity,
         reading=model.reading,
         recipes={
-            "encoder": _recipe(cfg.encoder, **input_shape_for(cfg.encoder, store)),
+            "encoder": _recipe(cfg.encoder, **words_for(cfg.encoder, store)),
             "similarity": _recipe(cfg.similarity),
             "reading": _recipe(cfg.evaluation),
         },
-        kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels),
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels, store.columns),
         mean=store.mean,
         deviation=store.deviation,
         dtype=model.dtype,  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from memlab.checks import check_whole_number
+from memlab.data.columns import Columns
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.memory import ReadAll, Similarity
@@ -79,7 +80,7 @@ class Model:
         Raises:
             ValueError: for a value that is not finite.
         """
-        store = ObjectStore(inputs=raw, labels=torch.full((len(raw),), -1), class_names=())
+        store = ObjectStore(inputs=raw, labels=torch.full((len(raw),), -1), class_names=(), columns=self.kind.columns)
         store.place(inputs_on=self.device, compute_on=self.device)
         store.mean, store.deviation = self.mean, self.deviation
         support = Support(store, torch.arange(len(raw), device=self.device), self.dtype)
@@ -100,6 +101,7 @@ class Model:
             "shape": list(self.kind.shape),
             "inputs": _name(self.kind.dtype),
             "levels": self.kind.levels,
+            **({} if self.kind.columns is None else {"columns": self.kind.columns.described()}),
             "dtype": _name(self.dtype),
             "autocast": None if self.autocast is None else _name(self.autocast),
             "batch_size": self.batch_size,
@@ -134,7 +136,10 @@ def read_model(
             tuple(check_whole_number("shape", side) for side in described["shape"]),
             DTYPES[described["inputs"]],
             check_whole_number("levels", described["levels"]),
+            Columns.from_described(described["columns"]) if "columns" in described else None,
         )
+        if kind.columns is not None and kind.shape != (len(kind.columns),):
+            raise ValueError(f"objects of shape {kind.shape} have {len(kind.columns)} columns")
         dtype, named = DTYPES[described["dtype"]], described["autocast"]
         autocast = None if named is None else DTYPES[named]
         batch_size = check_whole_number("batch_size", described["batch_size"])

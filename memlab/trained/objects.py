@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memlab.checks import check_choice
+from memlab.data.columns import Columns, listed
 from memlab.data.datasets.image_cache import decoded, fitted
+from memlab.data.frames import frame_of, read_frame
 from memlab.files import in_utf8
+
+log = logging.getLogger(__name__)
 
 KEPT = ("thumbnails", "raw", "none")
 THUMBNAIL = 32
@@ -43,11 +48,13 @@ class ObjectKind:
         shape: of one object; (channels, height, width) of an image.
         dtype: of raw inputs.
         levels: lightest grey of uint8 images, 255 in picture files.
+        columns: of rows of a table; None for other objects.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     levels: int = 255
+    columns: Columns | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -61,12 +68,15 @@ class ObjectKind:
 
         Args:
             inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
-                numbers; many in an array (n, ...), a sequence or an iterator.
+                numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows of
+                cells; arrays have the codes of words in them, and NaN where a value is missing.
             size: objects of a batch; the last one may be smaller.
 
         Raises:
             ValueError: for what cannot be read, or is of another kind.
         """
+        if self.columns is not None and not isinstance(inputs, np.ndarray | Tensor):
+            inputs = self._rows(inputs, self.columns)
         if isinstance(inputs, np.ndarray | Tensor) and tuple(inputs.shape[1:]) == self.shape and inputs.ndim > 0:
             for start in range(0, len(inputs), size):
                 part = inputs[start : start + size]
@@ -131,6 +141,17 @@ class ObjectKind:
             return raw
         size = [max(side * THUMBNAIL // longest, 1) for side in raw.shape[2:]]
         return F.interpolate(raw, size=size, mode="bilinear", antialias=True)
+
+    def _rows(self, inputs: Any, columns: Columns) -> Tensor:
+        """(n, F) values of a table, in the order of training."""
+        if isinstance(inputs, str | os.PathLike):
+            frame, name = read_frame(Path(inputs)), in_utf8(Path(inputs))
+        else:
+            frame, name = frame_of(inputs, names=[column.name for column in columns.columns]), "inputs"
+        rows, notes = columns.rows(frame, name=name)
+        for note in notes:
+            log.warning(note)
+        return rows
 
     def _many(self, inputs: Any) -> Iterable[Any]:
         """The objects among what is given one by one."""
@@ -199,6 +220,8 @@ class ObjectKind:
     @property
     def wanted(self) -> str:
         """What an object may be given as, in words."""
+        if self.columns is not None:
+            return f"a row with the columns {listed([column.name for column in self.columns.columns])}"
         array = f"an array {self.shape} of {str(self.dtype).removeprefix('torch.')}"
         return f"a picture file, a PIL image or {array}" if self.is_picture else array
 

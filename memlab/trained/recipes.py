@@ -20,6 +20,7 @@ ENCODERS = (
     "memlab.encoders.Linear",
     "memlab.encoders.MLP",
     "memlab.encoders.ResNet",
+    "memlab.encoders.TableEncoder",
     "memlab.encoders.TorchvisionBackbone",
     "torch.nn.Flatten",
 )

@@ -4,6 +4,7 @@ from memlab.data.datasets.image_folder import image_folder
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.datasets.options import varied
 from memlab.data.datasets.scikit_learn import digits, synthetic_table
+from memlab.data.datasets.table import table
 from memlab.data.datasets.tensor_file import tensor_file
 from memlab.data.datasets.torchvision_images import torchvision_images
 
@@ -13,6 +14,7 @@ __all__ = [
     "image_folder",
     "stratified_split",
     "synthetic_table",
+    "table",
     "tensor_file",
     "torchvision_images",
     "varied",

@@ -90,5 +90,5 @@ def _flipped(labels: Tensor, rows: Tensor, num_classes: int, *, share: float, se
 def _relabelled(
     data: LabelledData, labels: Tensor, class_names: tuple[str, ...], train_rows: Tensor, test_rows: Tensor
 ) -> LabelledData:
-    store = ObjectStore(inputs=data.store.inputs, labels=labels, class_names=class_names)
+    store = ObjectStore(inputs=data.store.inputs, labels=labels, class_names=class_names, columns=data.store.columns)
     return replace(data, store=store, train_rows=train_rows, test_rows=test_rows)
