@@ -121,6 +121,11 @@ class Columns:
         return len(self.columns)
 
     @property
+    def names(self) -> list[str]:
+        """(F,) of the columns."""
+        return [column.name for column in self.columns]
+
+    @property
     def words(self) -> tuple[int, ...]:
         """(F,) words with a code of each column; 0 for numbers, dates, yes and no."""
         return tuple(len(column.words) for column in self.columns)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-from memlab.data.columns import listed
+from memlab.data.columns import listed, shown
 from memlab.files import in_utf8
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read_frame(path: Path) -> DataFrame:
 
 
 def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
-    """A frame of polars or pandas, a mapping of columns, or rows of cells in the order of ``names``.
+    """A frame of polars or pandas, a mapping of columns, or rows: mappings, or cells in the order of ``names``.
 
     Raises:
         ValueError: for anything else.
@@ -85,7 +85,7 @@ def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
             table = {str(name): table[name].tolist() for name in table.columns}
         if isinstance(table, Mapping):
             return polars.DataFrame({str(name): _words(cells) for name, cells in table.items()})
-        rows = [list(row) for row in table]
+        rows = [_in_order(row, names) if isinstance(row, Mapping) else list(row) for row in table]
         if wrong := [len(row) for row in rows if len(row) != len(names)]:
             raise ValueError(f"inputs: a row of {wrong[0]} cells; must be {len(names)}: {listed(names)}")
         columns = zip(*rows, strict=True) if rows else ([] for _ in names)
@@ -96,9 +96,18 @@ def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
         raise ValueError(f"inputs: must be a table, or rows of {len(names)} cells: {listed(names)}") from error
 
 
+def _in_order(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
+    if missing := [name for name in names if name not in row]:
+        raise ValueError(f"inputs: a row lacks the column {missing[0]}; must have {listed(names)}")
+    return [row[name] for name in names]
+
+
 def _words(cells: Iterable[Any]) -> Series:
     import polars
 
+    cells = list(cells)
+    if nested := [cell for cell in cells if isinstance(cell, list | tuple | dict)]:
+        raise ValueError(f"inputs: a cell is {shown(nested[0])}; must be a number, a word or nothing")
     return polars.Series([None if cell is None or cell != cell else str(cell) for cell in cells], dtype=polars.String)
 
 

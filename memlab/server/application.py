@@ -109,6 +109,7 @@ def _serve_facts(app: FastAPI, served: ServedMemory, metrics: Metrics, *, needs_
                 **about,
                 "picture": memory.kind.is_picture,
                 "input_shape": list(memory.kind.shape),
+                "columns": memory.kind.columns and memory.kind.columns.names,
                 "writable": view.reads_objects,
                 "needs_token": needs_token,
                 "calibrated": view.calibration is not None,

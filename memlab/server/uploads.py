@@ -258,8 +258,10 @@ def _from_arrays(given: Inputs | Examples, kind: ObjectKind) -> Objects:
         raise HTTPException(413, f"inputs: {count:,} of them; must be at most {MAX_OBJECTS}")
     labels = _labels(given.labels, count) if isinstance(given, Examples) else None
     with told_as_refusals():
-        (batch,) = kind.batches(_array(given.inputs, kind), count)
-        if batch.raw.is_floating_point() and not (finite := batch.raw.isfinite().flatten(1).all(dim=1)).all():
+        inputs: Any = given.inputs if kind.columns is not None else _array(given.inputs, kind)
+        (batch,) = kind.batches(inputs, count)
+        good = batch.raw.isfinite() if kind.columns is None else ~batch.raw.isinf()  # of a table NaN is missing
+        if not (finite := good.flatten(1).all(dim=1)).all():
             raise ValueError(f"inputs[{int(finite.byte().argmin())}]: holds a value that is not finite, or too large")
     return Objects(batch.raw, batch.sources, labels)
 

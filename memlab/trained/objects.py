@@ -68,8 +68,8 @@ class ObjectKind:
 
         Args:
             inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
-                numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows of
-                cells; arrays have the codes of words in them, and NaN where a value is missing.
+                numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows,
+                by name or in order; arrays have the codes of words in them, and NaN where a value is missing.
             size: objects of a batch; the last one may be smaller.
 
         Raises:
@@ -147,7 +147,7 @@ class ObjectKind:
         if isinstance(inputs, str | os.PathLike):
             frame, name = read_frame(Path(inputs)), in_utf8(Path(inputs))
         else:
-            frame, name = frame_of(inputs, names=[column.name for column in columns.columns]), "inputs"
+            frame, name = frame_of(inputs, names=columns.names), "inputs"
         rows, notes = columns.rows(frame, name=name)
         for note in notes:
             log.warning(note)
@@ -221,7 +221,7 @@ class ObjectKind:
     def wanted(self) -> str:
         """What an object may be given as, in words."""
         if self.columns is not None:
-            return f"a row with the columns {listed([column.name for column in self.columns.columns])}"
+            return f"a row with the columns {listed(self.columns.names)}"
         array = f"an array {self.shape} of {str(self.dtype).removeprefix('torch.')}"
         return f"a picture file, a PIL image or {array}" if self.is_picture else array
 

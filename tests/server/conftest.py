@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memlab.trained import TrainedMemory, load
-from tests.trained.memories import make, pictures, tables
+from tests.trained.memories import columned, make, pictures, tables
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'memlab[serve]'")
 from starlette.testclient import TestClient
@@ -23,6 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served")
     make(folder / "pictures", pictures())
     make(folder / "rows", tables())
+    make(folder / "table", columned())
     return folder
 
 
@@ -39,9 +40,23 @@ def of_rows(made: Path, tmp_path: Path) -> TrainedMemory:
 
 
 @pytest.fixture
+def of_table(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 rows of a number, a word, and yes or no."""
+    pytest.importorskip("polars")
+    return load(shutil.copytree(made / "table", tmp_path / "table"))
+
+
+@pytest.fixture
 def asking(of_pictures: TrainedMemory) -> Iterator[TestClient]:
     """Asks a server of pictures."""
     with client(of_pictures) as asking:
+        yield asking
+
+
+@pytest.fixture
+def asking_table(of_table: TrainedMemory) -> Iterator[TestClient]:
+    """Asks a server of rows of a table."""
+    with client(of_table) as asking:
         yield asking
 
 

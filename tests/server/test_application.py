@@ -99,6 +99,24 @@ def test_teaching_and_taking_back(asking: TestClient, of_pictures: TrainedMemory
     assert [line["what"] for line in journal] == ["forget", "undo"]
 
 
+def test_rows_of_a_table_have_words_and_cells_that_are_missing(
+    asking_table: TestClient, of_table: TrainedMemory
+) -> None:
+    assert asking_table.get("/info").json()["columns"] == ["size", "colour", "tame"]
+    rows: list[Any] = [[0.3, "red", "yes"], [10, None, "no"], ["19.5", "green", ""]]
+    named = [dict(zip(["size", "colour", "tame"], row, strict=True)) for row in rows]
+    expected = of_table.predict(rows)
+    for inputs in (rows, named):
+        given = asking_table.post("/predict", json={"inputs": inputs})
+        answers = given.json()["answers"]
+        assert [answer["label"] for answer in answers] == expected.labels
+    ids = asking_table.post("/examples", json={"inputs": rows, "labels": "dog"}).json()["ids"]
+    assert asking_table.get(f"/examples/{ids[0]}").json()["label"] == "dog"
+    for wrong in ([[1, "red"]], [{"size": 1}], [[[1], "red", "yes"]], [5]):
+        refused = asking_table.post("/predict", json={"inputs": wrong})
+        assert refused.status_code == 422, refused.text
+
+
 def test_rows_are_taught_with_labels_of_each(asking_rows: TestClient, of_rows: TrainedMemory) -> None:
     rows = tables(3, seed=5).inputs.tolist()
     added = asking_rows.post("/examples", json={"inputs": rows, "labels": ["x", "y", "x"]}).json()

@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from memlab.data.columns import Column, Columns
 from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
-from memlab.encoders import MLP, Conv
+from memlab.encoders import MLP, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import Cosine, Dot, Euclidean, ReadAll, ReadTopK, Similarity, StoredKeys
 from memlab.trained import TrainedMemory, load
@@ -35,6 +36,18 @@ def tables(size: int = 60, *, seed: int = 0) -> ObjectStore:
     labels = torch.arange(size) % 3
     inputs = torch.randn(size, 5, generator=generator) + 2 * torch.nn.functional.one_hot(labels, 5)
     return ObjectStore(inputs=inputs, labels=labels, class_names=NAMES)
+
+
+def columned(size: int = 60, *, seed: int = 0) -> ObjectStore:
+    """Rows of a number, a word, and yes or no, some of them missing; the number tells the class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % 3
+    number = 10 * labels + torch.randn(size, generator=generator)
+    word, answer = torch.randint(0, 3, (size,), generator=generator), torch.randint(0, 2, (size,), generator=generator)
+    inputs = torch.stack([number, word, answer], dim=1).double()
+    inputs[::7, 1:] = math.nan
+    columns = (Column("size", "number"), Column("colour", "word", words=("red", "blue")), Column("tame", "yes/no"))
+    return ObjectStore(inputs=inputs, labels=labels, class_names=NAMES, columns=Columns(columns, "animal"))
 
 
 def pictures(size: int = 60, *, seed: int = 0) -> ObjectStore:
@@ -63,8 +76,15 @@ def make(
     store.normalise_by(torch.arange(len(store) - len(held_out)))
     image = len(store.input_shape) == 3
     own: dict[str, Any] = {"channels": 4, "kernel_size": 3, "pool_size": 2} if image else {"hidden_sizes": [8]}
+    if store.columns is not None:
+        own = {"words": list(store.columns.words), "numbers": "quantile", "embedding": "piecewise_linear", "bins": 4}
+        own |= {"number_size": 4, "word_size": 4, "width": 8, "blocks": 0}
     words = {**own, "embedding_size": 6, "normalisation": "layer", "input_shape": list(store.input_shape)}
-    encoder = (Conv if image else MLP)(**words).to(dtype).eval()
+    of_rows = MLP if store.columns is None else TableEncoder
+    encoder: Conv | MLP | TableEncoder = (Conv if image else of_rows)(**words)
+    if isinstance(encoder, TableEncoder):
+        encoder.fit_inputs(store.take(rows, dtype=torch.float32))
+    encoder = encoder.to(dtype).eval()
     similarity = (similarity or Euclidean(scale=0.3, learn_scale=True)).to(dtype)
     reading, read = ReadAll(), recipe_of("memlab.memory.reading.ReadAll", {})
     if index is not None:
@@ -83,7 +103,7 @@ def make(
             "similarity": recipe_of(f"memlab.memory.similarity.{type(similarity).__name__}", scale),
             "reading": read,
         },
-        kind=ObjectKind(store.input_shape, store.inputs.dtype, levels),
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, levels, store.columns),
         mean=store.mean,
         deviation=store.deviation,
         dtype=dtype,

@@ -51,9 +51,11 @@ export function show() {
   byId("ask-rows").hidden = info.picture;
   byId("ask-lead").textContent = info.picture
     ? "Give it a picture, and see what it is taken for and which stored examples say so."
-    : "Give it rows of numbers, and see what they are taken for and which stored examples say so.";
-  byId("rows-hint").textContent =
-    `One object a line, each of ${wanted} numbers with commas, semicolons or spaces between. You can drop a text file too.`;
+    : `Give it rows of ${info.columns ? "a table" : "numbers"}, and see what they are taken for and which stored examples say so.`;
+  byId("rows-label").textContent = info.columns ? "Rows of a table" : "Rows of numbers";
+  byId("rows-hint").textContent = info.columns
+    ? `One object a line: ${info.columns.join(", ")}, with commas, semicolons or tabs between and nothing where a cell is missing; or in another order below a line of names. You can drop a text file too.`
+    : `One object a line, each of ${wanted} numbers with commas, semicolons or spaces between. You can drop a text file too.`;
   return asked.length ? answerAll(false) : undefined;
 }
 
@@ -88,6 +90,7 @@ async function askRows(text) {
 
 /** Rows of numbers as raw inputs; what cannot be read is told with its line. */
 function parsed(text) {
+  if (info.columns) return ofTable(text);
   const size = info.input_shape.reduce((product, side) => product * side, 1);
   const lines = text.split(/\r?\n/).map((line) => line.trim());
   const rows = lines.flatMap((line, place) => {
@@ -101,6 +104,20 @@ function parsed(text) {
   });
   if (!rows.length) throw new RefusedError("There are no numbers; must be a line of them for each object.");
   return rows;
+}
+
+/** Rows of a table, by the names in the first line if all are there, else in the order of training. */
+function ofTable(text) {
+  const lines = text.split(/\r?\n/).filter((line) => line.trim());
+  const separator = ["\t", ";", ","].find((each) => lines[0]?.includes(each)) ?? ",";
+  const cells = lines.map((line) => line.split(separator).map((cell) => cell.trim()));
+  const named = cells.length && info.columns.every((name) => cells[0].includes(name));
+  const names = named ? cells.shift() : info.columns;
+  if (!cells.length) throw new RefusedError("There are no rows; must be a line for each object.");
+  return cells.map((row, place) => {
+    if (row.length !== names.length) throw new RefusedError(`Row ${place + 1}: has ${row.length} cells; must have ${names.length}.`);
+    return info.columns.map((name) => row[names.indexOf(name)] || null);
+  });
 }
 
 function nested(numbers, shape) {
