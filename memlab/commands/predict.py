@@ -64,9 +64,11 @@ def _write_csv(target: Path, answer: Answer, names: list[str]) -> None:
     with told_if_unwritable(target), written_whole(target) as file:
         writer = csv.writer(file)
         sets = ["set"] if answer.coverage is not None else []
-        writer.writerow(["input", "label", *columns, *sets, *(f"p({name})" for name in answer.classes)])
+        masses = [f"p({name})" for name in answer.classes]
+        writer.writerow(["input", "label", *columns, *sets, *masses, "evidence"])
         for place, name in enumerate(names):
             chosen = ["|".join(answer.sets[place])] if sets else []
             figures = [float(column[place]) for column in columns.values()]
             mass = [f"{value:.9g}" for value in answer.probabilities[place].tolist()]
-            writer.writerow([name, answer.labels[place], *figures, *chosen, *mass])
+            ids = "|".join(str(each) for each in answer.evidence.ids[place].tolist() if each >= 0)
+            writer.writerow([name, answer.labels[place], *figures, *chosen, *mass, ids])

@@ -5,8 +5,10 @@ Cells are words of a text file, or values of another. A cell is missing if nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +42,19 @@ class Column:
     kind: str
     words: tuple[str, ...] = ()
     form: str = ""
+
+    def cell(self, value: float) -> str:
+        """What a value is in words, empty where it is missing."""
+        if math.isnan(value):
+            return ""
+        if self.kind == "word":
+            return self.words[int(value) - 1] if value else "(another word)"
+        if self.kind == "yes/no":
+            return "yes" if value else "no"
+        if self.kind == "date":
+            moment = datetime(1970, 1, 1) + timedelta(days=value)
+            return str(moment.date() if value == round(value) else moment.replace(microsecond=0))
+        return f"{value:.12g}"
 
     def values(self, cells: Series) -> Series:
         """The cells in float64, null where one is missing or cannot be read.
@@ -156,6 +171,10 @@ class Columns:
             if (note := _unread(column, frame[column.name], found, name))
         ]
         return torch.from_numpy(polars.DataFrame(values).to_numpy().copy(order="C")), notes
+
+    def cells(self, row: Tensor) -> list[str]:
+        """(F,) values in words; see `Column.cell`."""
+        return [column.cell(value) for column, value in zip(self.columns, row.tolist(), strict=True)]
 
     def described(self) -> dict[str, Any]:
         """All of it as plain JSON."""

@@ -73,10 +73,16 @@ def _cards(prediction: Prediction, data: LabelledData, rows: list[int]) -> Itera
 
 
 def _album(data: LabelledData) -> Album:
-    """Pictures of test and training objects alike, ``stored ROW``; none of objects that are not pictures."""
+    """Pictures or cells of test and training objects alike, ``stored ROW``; none of objects that have neither."""
     store = data.store
     if not isinstance(store.inputs, Tensor):
         return Album(lambda _: None)
+    if (columns := store.columns) is not None:
+        return Album(
+            lambda _: None,
+            columns=columns.names,
+            cells=lambda name: columns.cells(store.inputs[int(name.removeprefix("stored "))]),
+        )
     inputs, kind = store.inputs, ObjectKind(store.input_shape, store.inputs.dtype, data.levels)
 
     def picture(name: str) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""The pictures of a page, in the page itself."""
+"""The pictures of a page, in the page itself; or what stands in the columns of rows."""
 
 from __future__ import annotations
 
@@ -22,10 +22,20 @@ class Album:
 
     Args:
         picture: gives the (channels, height, width) uint8 image of a name, or None if there is none.
+        columns: names of those of a table, whose rows have no pictures.
+        cells: gives the cells of a name in words, or None.
     """
 
-    def __init__(self, picture: Callable[[str], Tensor | None]) -> None:
+    def __init__(
+        self,
+        picture: Callable[[str], Tensor | None],
+        *,
+        columns: Sequence[str] = (),
+        cells: Callable[[str], Sequence[str] | None] = lambda _: None,
+    ) -> None:
         self._picture = picture
+        self.columns = columns
+        self.cells = cells
         self._shown: dict[str, str] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -37,6 +47,12 @@ class Album:
         """What a memory keeps of some objects, ``stored ID``, and raw inputs of others, by what they are called."""
         raw = {f"stored {identity}": each for identity, each in memory.pictures(stored).items()} | dict(more or {})
         kind = memory.kind
+        if (columns := kind.columns) is not None:
+            return cls(
+                lambda _: None,
+                columns=columns.names,
+                cells=lambda name: columns.cells(raw[name]) if name in raw else None,
+            )
         return cls(lambda name: kind.shown(raw[name]) if kind.is_picture and name in raw else None)
 
     def image(self, name: str, words: str) -> str:

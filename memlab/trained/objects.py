@@ -131,10 +131,11 @@ class ObjectKind:
 
         Args:
             raw: (n, ...) raw inputs.
-            keep: ``raw``; ``thumbnails``, images of at most 32 pixels a side and nothing of other objects; ``none``.
+            keep: ``raw``; ``thumbnails``, images of at most 32 pixels a side, rows of a table, nothing of other
+                objects; ``none``.
         """
         check_choice("keep", keep, KEPT)
-        if keep == "none" or (keep == "thumbnails" and not self.is_picture):
+        if keep == "none" or (keep == "thumbnails" and not self.is_picture and self.columns is None):
             return None
         longest = max(raw.shape[2:], default=0)
         if keep == "raw" or longest <= THUMBNAIL:

@@ -193,13 +193,32 @@ def _evidence(card: Card, album: Album) -> str:
         rows = [
             (escape(each.label), _share(each.weight), _source(f"id {each.id}, {each.source}")) for each in card.evidence
         ]
-        return table("Evidence, strongest first", ("class", "weight", "object"), rows)
+        return table("Evidence, strongest first", ("class", "weight", "object"), rows) + _values(card, album)
     shown = "".join(
         f'<li class="{"same" if each.label == card.expected else "other"}">{image}<span class="label">'
         f"{escape(each.label)}</span> {each.weight:.1%}{_source(f'id {each.id}, {each.source}')}</li>"
         for each, image in zip(card.evidence, images, strict=True)
     )
     return f"<h4>Evidence, strongest first</h4><ul>{shown}</ul>"
+
+
+def _values(card: Card, album: Album) -> str:
+    """Of rows of a table the columns in which they differ, and which are the same in all."""
+    given = album.cells(card.picture)
+    stored = [(each.id, cells) for each in card.evidence if (cells := album.cells(f"stored {each.id}")) is not None]
+    if given is None or not stored:
+        return ""
+    rows, same = [], []
+    for place, (name, own) in enumerate(zip(album.columns, given, strict=True)):
+        others = [cells[place] for _, cells in stored]
+        if all(other == own for other in others):
+            same.append(name)
+            continue
+        marked = [escape(other) if other == own else f"<mark>{escape(other) or 'missing'}</mark>" for other in others]
+        rows.append((escape(name), escape(own), *marked))
+    heads = ("column", "this", *(f"id {identity}" for identity, _ in stored))
+    told = f"<p>The same in all: {escape(', '.join(same))}.</p>" if same else ""
+    return (table("Where they differ", heads, rows) if rows else "") + told
 
 
 def _share(share: float) -> str:

@@ -332,6 +332,17 @@ def test_what_columns_are_can_be_written_and_read(tmp_path: Path) -> None:
             Columns.from_described(wrong)
 
 
+def test_values_are_told_as_they_were_written(tmp_path: Path) -> None:
+    data = read(written(tmp_path, text()))
+    for row in range(ROWS):
+        told = dict(zip(schema(data).names, schema(data).cells(data.store.inputs[row]), strict=True))
+        own = {name: "" if cell == "NA" else cell for name, cell in cells(row).items() if name != "income"}
+        assert told == own
+    assert Column("a", "word", words=("x",)).cell(0.0) == "(another word)"
+    assert Column("a", "date").cell(1.5) == "1970-01-02 12:00:00"
+    assert Column("a", "number").cell(0.1 + 0.2) == "0.3"
+
+
 def test_a_number_written_with_a_comma_stays_one_in_another_table() -> None:
     column = Column("a", "number", form="1.234,5")
     assert column.values(polars.Series(["1.234", "2,5", "x"])).to_list() == [1234.0, 2.5, None]

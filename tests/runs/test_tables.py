@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,7 +27,7 @@ TABLE = ("data=table", "data.path=mine.csv", "data.target=class")
 @pytest.fixture
 def run(command: Callable[..., Outcome], tmp_path: Path) -> Path:
     write_table(tmp_path / "mine.csv")
-    outcome = command(*WHOLE_TEST, *TABLE, "trainer.max_epochs=8", "keep_objects=raw")
+    outcome = command(*WHOLE_TEST, *TABLE, "trainer.max_epochs=8", "figures=true")
     assert outcome.status == 0, outcome.err
     assert "TABLE.csv" in outcome.out
     return outcome.run_folders[0]
@@ -77,6 +78,33 @@ def test_a_new_file_is_read_by_names_in_a_process_of_its_own(run: Path, tmp_path
     process = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     line = "error: new.csv: lacks the column since; must have all that were trained on\n"
     assert (process.returncode, process.stderr) == (1, line)
+
+
+def test_evidence_is_shown_by_the_columns_that_differ(run: Path, memlab: Command, tmp_path: Path) -> None:
+    given = rows(1, seed=3)
+    write_table(tmp_path / "new.csv", given)
+    status, out, _ = memlab("predict", run, tmp_path / "new.csv", "--k", "3", "--json")
+    (answer,) = json.loads(out)
+    assert status == 0
+    status, _, _ = memlab("explain", run, tmp_path / "new.csv", "--k", "3", "--html", tmp_path / "page.html")
+    assert status == 0
+    page = (tmp_path / "page.html").read_text()
+    table = page[page.index("<caption>Where they differ") : page.index("</article>")]
+    stored = rows(400)
+    assert [f"id {each['id']}" for each in answer["evidence"]] == re.findall(r"<th scope=\"col\">(id \d+)", table)
+    for name in ("age", "job", "member", "since"):
+        own = given[0][name].replace("?", "")
+        others = [stored[each["id"]][name].replace("?", "") for each in answer["evidence"]]
+        if set(others) == {own}:
+            assert re.search(f"The same in all: [^.]*{name}", table)
+            continue
+        cells = [other if other == own else f"<mark>{other or 'missing'}</mark>" for other in others]
+        assert f'<th scope="row">{name}</th>' + "".join(f"<td>{each}</td>" for each in (own, *cells)) in table
+    memlab("predict", run, tmp_path / "new.csv", "--k", "3", "--csv", tmp_path / "out.csv")
+    (line,) = answers(tmp_path / "out.csv")
+    assert line["evidence"] == "|".join(str(each["id"]) for each in answer["evidence"])
+    (folder,) = (run.parent).glob("*")
+    assert "Where they differ" in (folder / "figures" / "evidence.html").read_text()
 
 
 def test_other_commands_read_tables_too(run: Path, memlab: Command, tmp_path: Path) -> None:
