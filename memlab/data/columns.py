@@ -69,11 +69,12 @@ class Column:
     def _numbers(self, cells: Series) -> Series:
         from polars import Float64, String
 
-        if cells.dtype != String or not self.form:
+        if cells.dtype == String and self.form:
+            found = _by_distinct(cells, self._written)
+        else:
             found = cells.cast(Float64, strict=False)
-        if cells.dtype == String and (self.form or found.null_count()):  # few cells need more than a cast
-            slowly = _by_distinct(cells if self.form else cells.filter(found.is_null()), self._written)
-            found = slowly if self.form else found.scatter(found.is_null().arg_true(), slowly)
+            if cells.dtype == String and (others := found.is_null()).any():  # few need more than a cast
+                found = found.scatter(others.arg_true(), _by_distinct(cells.filter(others), self._written))
         return found.set(~(found.abs() <= LARGEST), None)  # NaN too
 
     def _written(self, distinct: Series) -> Series:

@@ -346,6 +346,7 @@ def test_values_are_told_as_they_were_written(tmp_path: Path) -> None:
 def test_a_number_written_with_a_comma_stays_one_in_another_table() -> None:
     column = Column("a", "number", form="1.234,5")
     assert column.values(polars.Series(["1.234", "2,5", "x"])).to_list() == [1234.0, 2.5, None]
+    assert column.values(polars.Series(["1.234"])).to_list() == [1234.0]
 
 
 def test_options_of_every_data_set_leave_the_columns(tmp_path: Path) -> None:
@@ -359,5 +360,6 @@ def test_numbers_are_standardised_by_what_half_of_the_training_rows_have(tmp_pat
     taken = data.store.take(torch.arange(ROWS), dtype=torch.float32)
     ages = taken[torch.arange(ROWS) != 4, 0]
     assert len(ages.unique()) == 9
+    assert 0.5 < ages.std() < 2
     assert taken[:, 1].equal(data.store.inputs[:, 1].float()) or taken[:, 1].isnan().any()
     torch.testing.assert_close(taken[:, 1].double(), data.store.inputs[:, 1], equal_nan=True)  # codes are no amounts

@@ -22,7 +22,7 @@ from memlab.memory import Euclidean
 from memlab.trained import load
 from tests import browser
 from tests.server.clients import picture, process
-from tests.trained.memories import make, tables
+from tests.trained.memories import columned, make, tables
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -480,6 +480,24 @@ def test_rows_of_numbers_are_taught_with_a_token_until_the_server_is_gone(
             told.wait_for(state="hidden")
             page.get_by_role("application").wait_for()
             page.get_by_role("button", name=re.compile("^dog, 1")).wait_for()
+
+
+def test_rows_of_a_table_are_asked_by_name_or_in_order(visit: Callable[..., Page], tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    folder = tmp_path / "memory"
+    make(folder, columned())
+    with serving(folder) as server:
+        page = visit(server)
+        rows = page.get_by_label("Rows of a table")
+        rows.fill("0.3, red")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("alert").filter(has_text="Row 1: has 2 cells; must have 3.").wait_for()
+        rows.fill("tame;size;colour\nyes;10.5;red\n;20;green")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("article").nth(1).wait_for()
+        expected = load(folder).predict([[10.5, "red", "yes"], [20, "green", None]])
+        for place, label in enumerate(expected.labels):
+            page.get_by_role("article").nth(place).get_by_role("heading", level=2).get_by_text(label).wait_for()
 
 
 def check_rows(page: Page) -> None:
