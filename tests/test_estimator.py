@@ -36,6 +36,7 @@ from memlab.__main__ import main
 from memlab.estimator import MemoryClassifier
 from memlab.runs.composition import conf_folder
 from tests.conftest import REPOSITORY
+from tests.data import files_of_tables
 
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (16,), "embedding_size": 8, "max_iter": 1}
 IRIS = load_iris(return_X_y=True)
@@ -395,3 +396,36 @@ def test_every_package_and_the_groups_are_installed() -> None:
     assert project["package-dir"] == {"memlab.conf": "conf"}
     found = {file for glob in project["package-data"]["memlab.conf"] for file in (REPOSITORY / "conf").glob(glob)}
     assert found == {file for file in (REPOSITORY / "conf").rglob("*") if file.is_file()}
+
+
+def test_a_data_frame_of_words_and_missing_cells_is_learned_by_its_columns(tmp_path: Path) -> None:
+    pandas, polars = pytest.importorskip("pandas"), pytest.importorskip("polars")
+    rows = files_of_tables.rows(300)
+    y = [row.pop("class") for row in rows]
+    frame = pandas.DataFrame(rows)
+    frame["age"] = pandas.to_numeric(frame["age"], errors="coerce")
+    frame["since"] = pandas.to_datetime(frame["since"])
+    frame["job"] = frame["job"].replace("", None).astype("category")
+    frame["member"] = frame["member"] == "yes"
+    fitted = memlab.MemoryClassifier("table", max_iter=8, random_state=0).fit(frame, y)
+    assert list(fitted.feature_names_in_) == ["age", "job", "member", "since"]
+    assert fitted.score(frame, y) > 0.85
+    answers = fitted.predict(frame)
+    assert (fitted.predict(polars.DataFrame(rows)) == answers).all()  # as words of a file
+    new = frame.head(2).astype({"job": object})
+    new["job"] = "astronaut"
+    assert fitted.predict_proba(new).sum(axis=1) == pytest.approx(1)
+    fitted.save(tmp_path / "memory")
+    assert memlab.load(tmp_path / "memory").predict(frame).labels == list(answers)
+    fitted.partial_fit(new, ["high", "low"])
+    assert fitted.n_samples_fit_ == 302
+    for wrong, told in (
+        (frame.drop(columns="job"), "feature names"),
+        (frame.to_numpy(), "X: of type ndarray; must be a"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            fitted.predict(wrong)
+    with pytest.warns(UserWarning, match="column age has 300 cells|column age has 1 cells"):
+        fitted.predict(frame.astype({"age": object}).assign(age=["old", *[30] * 299]))
+    with pytest.raises(ValueError, match="no column that tells rows apart"):
+        memlab.MemoryClassifier("table").fit(pandas.DataFrame({"a": [1] * 20}), [0, 1] * 10)

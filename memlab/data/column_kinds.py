@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from memlab.data.columns import ANSWERS, KINDS, Column, listed, shown, trimmed, unread_cells
+from memlab.data.columns import ANSWERS, ISO, KINDS, Column, Columns, listed, shown, trimmed, unread_cells
 
 if TYPE_CHECKING:
     from polars import DataFrame, Series
@@ -26,17 +26,7 @@ FORMS = {
     POINT_LAST: r"^[+-]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?$",
 }
 """How numbers may be written besides the plain way."""
-DATES = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M:%S%.f",
-    "%Y-%m-%dT%H:%M:%S%.f%#z",
-    "%Y/%m/%d",
-    "%d.%m.%Y",
-    "%m/%d/%Y",
-    "%d/%m/%Y",
-)
+DATES = (*ISO, "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
 LOOKED_AT = 20_000
 """Rows that a look at a column's values takes in."""
 BINS, GIVEN_AWAY = 50, 0.999
@@ -88,6 +78,30 @@ def find_columns(
     return [
         _found(few[name], partial(frame[name].gather, rows), classes, chosen.get(name), rare_below) for name in names
     ]
+
+
+def learned_columns(frame: DataFrame, labels: Sequence[str], *, rare_below: int) -> Columns:
+    """The columns of a table without one of classes, by all its rows.
+
+    Args:
+        frame: the table.
+        labels: (n,) names of the classes of its rows.
+        rare_below: see `find_columns`.
+
+    Raises:
+        ValueError: if no column is left.
+    """
+    from polars import Series
+
+    target = "class"
+    while target in frame.columns:
+        target += " "
+    whole = frame.with_columns(Series(target, labels))
+    found = find_columns(whole, np.arange(len(whole)), target=target, chosen={}, rare_below=rare_below)
+    kept = tuple(each.column for each in found if not each.ignored)
+    if not kept:
+        raise ValueError("X: has no column that tells rows apart")
+    return Columns(kept, target)
 
 
 def _found(few: Series, cells: Callable[[], Series], classes: Series, chosen: str | None, rare_below: int) -> Found:

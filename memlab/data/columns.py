@@ -23,6 +23,14 @@ MISSING = ("", "?", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "na
 LARGEST = 1e30
 """A number beyond is missing: no float32 could tell the others of its column apart."""
 ANSWERS = {"no": 0.0, "n": 0.0, "false": 0.0, "f": 0.0, "yes": 1.0, "y": 1.0, "true": 1.0, "t": 1.0}
+ISO = (
+    "%Y-%m-%d",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M:%S%.f",
+    "%Y-%m-%dT%H:%M:%S%.f%#z",
+)
+"""Forms of dates that are never another's."""
 DAY = 86_400_000_000
 """Microseconds."""
 
@@ -84,8 +92,12 @@ class Column:
 
     def _days(self, cells: Series) -> Series:
         def days(distinct: Series) -> Series:
-            moments = trimmed(distinct).str.to_datetime(self.form, strict=False, time_unit="us")
-            return moments.dt.epoch("us") / DAY
+            words = trimmed(distinct)
+            moments = _microseconds(words, self.form)
+            for form in ISO:  # whatever the form of a column, these can be told from it
+                if moments.null_count() > words.null_count():
+                    moments = moments.fill_null(_microseconds(words, form))
+            return moments / DAY
 
         return _by_distinct(cells, days)
 
@@ -109,6 +121,11 @@ class Column:
             return words.replace_strict(numbers, default=0.0, return_dtype=Float64).set(words.is_null(), None)
 
         return _by_distinct(cells, codes)
+
+
+def _microseconds(words: Series, form: str) -> Series:
+    """Since 1970, null where a word is not of this form."""
+    return words.str.to_datetime(form, strict=False, time_unit="us").dt.epoch("us")
 
 
 def _by_distinct(cells: Series, values: Callable[[Series], Series]) -> Series:

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
+import numpy as np
+
 from memlab.data.columns import listed, shown
 from memlab.files import in_utf8
 
@@ -70,7 +72,7 @@ def read_frame(path: Path) -> DataFrame:
     return frame
 
 
-def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
+def frame_of(table: Any, *, names: Sequence[str] = ()) -> DataFrame:
     """A frame of polars or pandas, a mapping of columns, or rows: mappings, or cells in the order of ``names``.
 
     Raises:
@@ -82,7 +84,7 @@ def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
         if isinstance(table, polars.DataFrame):
             return _plain(table, "inputs")
         if hasattr(table, "columns") and hasattr(table, "to_dict"):  # of pandas, which need not be there
-            table = {str(name): table[name].tolist() for name in table.columns}
+            table = dict(zip(_names(list(table.columns), "inputs"), map(_of_pandas, table.items()), strict=True))
         if isinstance(table, Mapping):
             return polars.DataFrame({str(name): _words(cells) for name, cells in table.items()})
         rows = [_in_order(row, names) if isinstance(row, Mapping) else list(row) for row in table]
@@ -96,6 +98,14 @@ def frame_of(table: Any, *, names: Sequence[str]) -> DataFrame:
         raise ValueError(f"inputs: must be a table, or rows of {len(names)} cells: {listed(names)}") from error
 
 
+def _of_pandas(named: tuple[object, Any]) -> Any:
+    """The cells of a column: its numbers, or what else it has and None where one is missing."""
+    _, cells = named
+    if getattr(cells.dtype, "kind", "O") in "iuf" and not hasattr(cells.dtype, "na_value"):
+        return cells.to_numpy()
+    return cells.astype(object).where(cells.notna(), None).tolist()
+
+
 def _in_order(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
     if missing := [name for name in names if name not in row]:
         raise ValueError(f"inputs: a row lacks the column {missing[0]}; must have {listed(names)}")
@@ -105,6 +115,8 @@ def _in_order(row: Mapping[str, Any], names: Sequence[str]) -> list[Any]:
 def _words(cells: Iterable[Any]) -> Series:
     import polars
 
+    if isinstance(cells, np.ndarray):
+        return polars.Series(cells)
     cells = list(cells)
     if nested := [cell for cell in cells if isinstance(cell, list | tuple | dict)]:
         raise ValueError(f"inputs: a cell is {shown(nested[0])}; must be a number, a word or nothing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
 from memlab.checks import check_whole_number
 from memlab.estimator.parameters import in_our_words, words_of
@@ -19,6 +20,7 @@ from memlab.estimator.parameters import in_our_words, words_of
 if TYPE_CHECKING:  # torch, Lightning and Hydra come in when something is fitted
     from torch import Tensor
 
+    from memlab.data.columns import Columns
     from memlab.trained.unsaved import UnsavedMemory
 
 SHOWN = 5
@@ -37,8 +39,9 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ``python train.py`` means by it.
 
     Args:
-        encoder: f: ``mlp``, ``linear``, or ``identity`` (no encoder, only the scale is learned); with ``image_shape``
-            also ``conv``, ``lenet``, ``resnet``, ``resnet_small``, ``torchvision``.
+        encoder: f: ``mlp``, ``linear``, ``table`` (X may be a data frame of pandas or polars, of numbers, words, dates
+            and missing cells), or ``identity`` (no encoder, only the scale is learned); with ``image_shape`` also
+            ``conv``, ``lenet``, ``resnet``, ``resnet_small``, ``torchvision``.
         memory: how stored objects are read in training: ``full``, ``chunked`` (the same with less memory), ``topk``
             (the nearest alone); to compare with, ``linear`` and ``prototypes``, which store one key for each class.
         similarity: ``euclidean``, ``cosine`` or ``dot``.
@@ -79,6 +82,7 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: NDArray[Any]
     n_iter_: int
     _memory: UnsavedMemory
+    _columns: Columns | None = None
 
     def __init__(
         self,
@@ -121,7 +125,8 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train, and store all objects.
 
         Args:
-            X: (n, F) features, or pixels of images; float32 stays float32, and answers are computed in the same.
+            X: (n, F) features, or pixels of images; float32 stays float32, and answers are computed in the same. With
+                ``encoder="table"`` also a data frame, whose columns are known by name from then on.
             y: (n,) labels: numbers, words or booleans, of two classes or more.
 
         Raises:
@@ -139,7 +144,12 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes, numbers = np.unique(labels, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y: the labels are of 1 class, {classes[0]}; must be of two classes or more")
-        store = ObjectStore(inputs=inputs, labels=torch.from_numpy(numbers).long(), class_names=_names(classes))
+        store = ObjectStore(
+            inputs=inputs,
+            labels=torch.from_numpy(numbers).long(),
+            class_names=_names(classes),
+            columns=self._columns,
+        )
         rows = torch.arange(len(store))
         try:
             memory, epochs = learn(LabelledData("arrays", store, rows, rows[:0], _source), words)
@@ -281,12 +291,48 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return hasattr(self, "_memory")
 
     def _labelled(self, X: ArrayLike, y: ArrayLike, *, reset: bool) -> tuple[Tensor, NDArray[Any]]:  # noqa: N803
-        inputs, labels = validate_data(self, X, y, dtype=self._dtypes, reset=reset)
+        if reset:
+            self._columns = None
+        if not self._is_table(X):
+            inputs, labels = validate_data(self, X, y, dtype=self._dtypes, reset=reset)
+            check_classification_targets(labels)
+            return self._raw(inputs), labels
+        from memlab.runs.in_memory import columns_of
+
+        validate_data(self, X, reset=reset, skip_check_array=True)
+        labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        return self._raw(inputs), labels
+        check_consistent_length(X, labels)
+        if reset:
+            self._columns = columns_of(X, _names(labels))
+        return self._rows(X), labels
 
     def _inputs(self, X: ArrayLike) -> Tensor:  # noqa: N803
-        return self._raw(validate_data(self, X, dtype=self._dtypes, reset=False))
+        if not self._is_table(X):
+            return self._raw(validate_data(self, X, dtype=self._dtypes, reset=False))
+        validate_data(self, X, reset=False, skip_check_array=True)
+        return self._rows(X)
+
+    def _is_table(self, X: object) -> bool:  # noqa: N803
+        """Whether columns are to be known by name: of a data frame, with the encoder for them.
+
+        Raises:
+            ValueError: for another kind of X than was given to `fit`.
+        """
+        given = self.encoder == "table" and hasattr(X, "columns") and self.image_shape is None
+        if self._columns is not None and not given:
+            raise ValueError(f"X: of type {type(X).__name__}; must be a data frame, as that given to fit")
+        return given
+
+    def _rows(self, X: Any) -> Tensor:  # noqa: N803
+        """(n, F) values of a data frame, NaN where one is missing; what cannot be read is told."""
+        from memlab.data.frames import frame_of
+
+        assert self._columns is not None
+        rows, notes = self._columns.rows(frame_of(X), name="X")
+        for note in notes:
+            warnings.warn(note, stacklevel=4)
+        return rows
 
     @property
     def _dtypes(self) -> list[type]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import hydra
 import numpy as np
@@ -23,7 +24,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from memlab.data.column_kinds import learned_columns
+from memlab.data.columns import Columns
 from memlab.data.datasets import LabelledData
+from memlab.data.frames import frame_of
 from memlab.data.support import Support
 from memlab.memory import StoredKeys
 from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
@@ -73,6 +77,20 @@ def learn(data: LabelledData, words: Sequence[str]) -> tuple[UnsavedMemory, int]
         except SystemExit:  # how Lightning ends after Ctrl-C
             raise KeyboardInterrupt from None
         return _learned(run, cfg), run.trainer.current_epoch
+
+
+def columns_of(table: Any, labels: Sequence[str]) -> Columns:
+    """What the columns of a data frame are, found as ``data=table`` finds them.
+
+    Args:
+        table: of pandas or polars.
+        labels: (n,) names of the classes of its rows.
+
+    Raises:
+        ValueError: for what is no such table, or one without a column to learn from.
+    """
+    rare_below = OmegaConf.load(conf_folder() / "data" / "table.yaml").rare_below
+    return learned_columns(frame_of(table), labels, rare_below=rare_below)
 
 
 def _composed(words: tuple[str, ...]) -> DictConfig:
