@@ -94,41 +94,43 @@ class PlainNumbers(nn.Module):
 
 
 class EmbeddedNumbers(nn.Module):
-    """Numbers as vectors ``relu(W g(x) + b)``, and one learned for each column in the place of a missing one.
+    """Numbers as vectors ``[z, relu(W g(x) + b)]``, z as it is mapped; where one is missing, 0 and learned numbers.
 
     Args:
         count: F, columns.
-        size: of a vector.
+        size: of a vector, less one for z.
         features: of g.
         shared: one W for all columns, or one each.
     """
 
     def __init__(self, count: int, *, size: int, features: int, shared: bool) -> None:
         super().__init__()
-        self.size = check_whole_number("number_size", size)
+        self.size = 1 + check_whole_number("number_size", size)
         bound = 1 / math.sqrt(features)
         self.weight = nn.Parameter(torch.empty(1 if shared else count, features, size).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.zeros(1 if shared else count, size))
+        self.bias = nn.Parameter(torch.empty(1 if shared else count, size).uniform_(-bound, bound))
         self.missing = nn.Parameter(torch.randn(count, size) * 0.1)
 
     def forward(self, numbers: Tensor, mapped: MappedNumbers) -> Tensor:
-        """(B, F) numbers to (B, F, size)."""
-        features = self.features(numbers, mapped)
+        """(B, F) numbers to (B, F, 1 + size)."""
+        on_scale = mapped(numbers)
+        features = self.features(numbers, on_scale, mapped)
         if len(self.weight) == 1:
             made = features @ self.weight[0] + self.bias
         else:
             made = torch.baddbmm(self.bias[:, None], features.transpose(0, 1), self.weight).transpose(0, 1)
-        return torch.where(numbers.isnan()[..., None], self.missing.to(made.dtype), F.relu(made))
+        made = torch.where(numbers.isnan()[..., None], self.missing.to(made.dtype), F.relu(made))
+        return torch.cat([on_scale[..., None].to(made.dtype), made], dim=-1)
 
-    def features(self, numbers: Tensor, mapped: MappedNumbers) -> Tensor:
-        """(B, F) numbers to (B, F, features), finite for missing ones too."""
+    def features(self, numbers: Tensor, on_scale: Tensor, mapped: MappedNumbers) -> Tensor:
+        """(B, F) numbers, and as they are mapped, to (B, F, features), finite for missing ones too."""
         raise NotImplementedError
 
 
 class PiecewiseLinear(EmbeddedNumbers):
     """``g_t(x) = clip((x - b_t) / (b_{t+1} - b_t), 0, 1)``, b the quantiles of the column (Gorishniy et al. 2022).
 
-    Where both ends of a bin are equal g steps from 0 to 1 behind them. The mapped number comes along as a feature.
+    Where both ends of a bin are equal g steps from 0 to 1 behind them.
 
     Args:
         count: F, columns.
@@ -139,16 +141,16 @@ class PiecewiseLinear(EmbeddedNumbers):
     def __init__(self, count: int, *, size: int, bins: int) -> None:
         if check_whole_number("bins", bins) > LEVELS:
             raise ValueError(f"bins={bins}: must be at most {LEVELS}")
-        super().__init__(count, size=size, features=bins + 1, shared=False)
+        super().__init__(count, size=size, features=bins, shared=False)
         self._bins = bins
 
-    def features(self, numbers: Tensor, mapped: MappedNumbers) -> Tensor:
+    def features(self, numbers: Tensor, on_scale: Tensor, mapped: MappedNumbers) -> Tensor:
         """See `EmbeddedNumbers.features`."""
         edges = mapped.edges(self._bins)
         start, width = edges[:, :-1], edges.diff(dim=1)
         past = numbers.nan_to_num(0.0)[..., None] - start
         shares = torch.where(width > 0, past / torch.where(width > 0, width, 1.0), (past > 0).to(past.dtype))
-        return torch.cat([shares.clamp(0, 1), mapped(numbers)[..., None]], dim=-1)
+        return shares.clamp(0, 1)
 
 
 class Periodic(EmbeddedNumbers):
@@ -164,9 +166,9 @@ class Periodic(EmbeddedNumbers):
         super().__init__(count, size=size, features=2 * check_whole_number("bins", bins), shared=True)
         self.frequencies = nn.Parameter(torch.randn(count, bins) * 0.25)
 
-    def features(self, numbers: Tensor, mapped: MappedNumbers) -> Tensor:
+    def features(self, numbers: Tensor, on_scale: Tensor, mapped: MappedNumbers) -> Tensor:
         """See `EmbeddedNumbers.features`."""
-        phases = 2 * math.pi * self.frequencies * mapped(numbers)[..., None]
+        phases = 2 * math.pi * self.frequencies * on_scale[..., None]
         return torch.cat([phases.sin(), phases.cos()], dim=-1)
 
 
@@ -268,7 +270,7 @@ class TableEncoder(Projected):
         numbers: how they are mapped: ``quantile`` or ``standard``; see `MappedNumbers`.
         embedding: of mapped numbers: ``none``, ``piecewise_linear`` or ``periodic``.
         bins: of each number, or its frequencies.
-        number_size: of the vector of a number; without an embedding it has 2, itself and whether it is missing.
+        number_size: of the vector of a number, behind itself; without an embedding, whether it is missing is there.
         word_size: of the vector of a word.
         width: of the residual blocks.
         blocks: how many.

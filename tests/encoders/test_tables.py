@@ -75,7 +75,7 @@ def loop_number(rows: Rows, value: float, column: int, values: list[float], to: 
     if embedding == "none":
         return [mapped, float(math.isnan(value))]
     if math.isnan(value):
-        return parts["missing"][column].tolist()
+        return [0.0, *parts["missing"][column].tolist()]
     if embedding == "periodic":
         phases = [2 * math.pi * each * mapped for each in parts["frequencies"][column].tolist()]
         features = [math.sin(each) for each in phases] + [math.cos(each) for each in phases]
@@ -86,11 +86,10 @@ def loop_number(rows: Rows, value: float, column: int, values: list[float], to: 
         for low, high in pairwise(edges):
             share = (value - low) / (high - low) if high > low else float(value > low)
             features.append(min(max(share, 0.0), 1.0))
-        features.append(mapped)
     own = 0 if embedding == "periodic" else column
     weight, bias = parts["weight"][own].tolist(), parts["bias"][own].tolist()
     made = [bias[j] + math.fsum(features[i] * weight[i][j] for i in range(len(features))) for j in range(len(bias))]
-    return [max(each, 0.0) for each in made]
+    return [mapped, *(max(each, 0.0) for each in made)]
 
 
 @pytest.mark.parametrize("to", ["quantile", "standard"])
