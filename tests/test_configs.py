@@ -110,6 +110,7 @@ EXPERIMENTS = {
     "search_topk": ["sweep.trials=1"],
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
+    "table": NEEDS["data=table"],
     "table_topk": ["data.objects=2000"],
     "table_subsample": ["data.objects=2000"],
     "thesis": [],
@@ -125,11 +126,13 @@ def test_all_experiments_are_tried() -> None:
 def test_every_experiment_composes_and_runs(
     experiment: str, command: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if experiment == "table":
+        pytest.importorskip("polars")
     if experiment.startswith("search"):
         pytest.importorskip("optuna")
     sets = {"cifar100": "cifar100", "figure4": "cifar100", "cifar10": "cifar10", "mnist": "mnist"}
     usual = "digits" if experiment in {"search", "search_topk", "thesis"} else "synthetic_table"
-    data = next((name for word, name in sets.items() if word in experiment), usual)
+    data = "table" if experiment == "table" else next((sets[word] for word in sets if word in experiment), usual)
     write_files(f"data={data}", tmp_path / "files", monkeypatch)
     needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]
     flags = ["-m"] if experiment.startswith("search") else []
