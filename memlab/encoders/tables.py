@@ -197,7 +197,9 @@ class Words(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, W) codes, NaN for missing, to (B, W, size)."""
-        places = torch.where(codes.isnan(), self.counts + 1, codes.nan_to_num(0.0).long())
+        known = codes.nan_to_num(0.0).long()
+        known = torch.where((known < 0) | (known > self.counts), 0, known)  # no word has such a code
+        places = torch.where(codes.isnan(), self.counts + 1, known)
         return F.embedding(self.starts + places, self.vectors)
 
 

@@ -78,8 +78,10 @@ class Model:
         """(n, D) embeddings of raw inputs, exactly as of the same objects in a data set.
 
         Raises:
-            ValueError: for a value that is not finite.
+            ValueError: for a value that is not finite, or one that is missing and must not be.
         """
+        if (columns := self.kind.columns) is not None and "words" not in self.recipes["encoder"]["arguments"]:
+            _check_nothing_missing(raw, columns)
         store = ObjectStore(inputs=raw, labels=torch.full((len(raw),), -1), class_names=(), columns=self.kind.columns)
         store.place(inputs_on=self.device, compute_on=self.device)
         store.mean, store.deviation = self.mean, self.deviation
@@ -144,7 +146,10 @@ def read_model(
         autocast = None if named is None else DTYPES[named]
         batch_size = check_whole_number("batch_size", described["batch_size"])
         recipes = {part: described[part] for part in ("encoder", "similarity", "reading")}
-    except (KeyError, TypeError, ValueError) as error:
+        own = None if kind.columns is None else list(kind.columns.words)
+        if own is not None and recipes["encoder"]["arguments"].get("words", own) != own:
+            raise ValueError("the encoder has other words than the columns")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RefusedMemoryError(f"the model is described in no known way ({error})") from error
     reading = build(recipes["reading"], READINGS, name="reading")
     similarity = build(recipes["similarity"], SIMILARITIES, name="similarity")
@@ -169,6 +174,16 @@ def read_model(
         autocast,
         batch_size,
     )
+
+
+def _check_nothing_missing(rows: Tensor, columns: Columns) -> None:
+    """See that an encoder that takes numbers alone gets them."""
+    if len(places := rows.isnan().nonzero()):
+        row, place = places[0].tolist()
+        raise ValueError(
+            f"row {row + 1}: column {columns.names[place]} is missing, which it was nowhere in training; must be there,"
+            " or train with encoder=table"
+        )
 
 
 def bytes_of(tensor: Tensor) -> bytes:

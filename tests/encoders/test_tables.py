@@ -186,6 +186,7 @@ def test_numbers_of_any_kind_are_mapped_to_finite_ones(values: list[float]) -> N
 def test_a_word_that_was_not_seen_is_at_0_before_training() -> None:
     rows: Any = make().trunk.get_submodule("0")
     assert (rows.words(torch.tensor([[0.0, 0.0]]).double()) == 0).all()
+    assert (rows.words(torch.tensor([[4.0, -1.0]]).double()) == 0).all()
 
 
 def test_what_cannot_be_is_told() -> None:

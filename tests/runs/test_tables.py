@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import memlab
+from memlab.trained import RefusedMemoryError, load
 from tests.conftest import REPOSITORY, SMOKE, Command, Outcome
 from tests.data.files_of_tables import rows, write_table
 from tests.runs.test_trained_memory import WHOLE_TEST, equal, told
@@ -119,6 +120,28 @@ def test_other_commands_read_tables_too(run: Path, memlab: Command, tmp_path: Pa
     assert status == 0
     status, out, _ = memlab("info", run)
     assert "a row with the columns age, job, member, since" in out
+
+
+def test_an_encoder_of_numbers_alone_is_given_no_missing_cell(
+    command: Callable[..., Outcome], memlab: Command, tmp_path: Path
+) -> None:
+    given = [{"age": str(20 + place % 50), "more": str(place % 7), "class": "ab"[place % 2]} for place in range(60)]
+    write_table(tmp_path / "mine.csv", given)
+    outcome = command(*SMOKE, *TABLE, "encoder=mlp")
+    assert outcome.status == 0, outcome.err
+    given[3]["more"] = ""
+    status, _, err = memlab("predict", outcome.run_folders[0], write_table(tmp_path / "new.csv", given))
+    assert status == 1
+    assert "row 4: column more is missing, which it was nowhere in training; must be there" in err
+
+
+def test_columns_and_encoder_must_belong_together(run: Path) -> None:
+    manifest = run / "memory" / "memory.json"
+    found = json.loads(manifest.read_text())
+    found["model"]["columns"]["columns"][1]["words"].append("king")
+    manifest.write_text(json.dumps(found))
+    with pytest.raises(RefusedMemoryError, match="the encoder has other words than the columns"):
+        load(run)
 
 
 def test_several_kinds_of_training_take_tables(command: Callable[..., Outcome], tmp_path: Path) -> None:
