@@ -75,6 +75,8 @@ def export_onnx(view: View, target: Path, stored: Tensor | None) -> Comparison:
         ValueError: if packages are missing, the encoder cannot be exported, or what was exported differs.
     """
     model = view.model
+    if model.kind.columns is not None:
+        raise ValueError(f"onnx={target}: rows of a table are read by their columns, which ONNX cannot; must be arrays")
     raw = (_random(model) if stored is None else stored).cpu()
     whole = _Whole(model)
     data = _exported(whole, raw, described(view))

@@ -16,7 +16,7 @@ from torch import nn
 
 from memlab.trained import export
 from tests.conftest import Command
-from tests.trained.memories import SIMILARITIES, make, pictures, tables
+from tests.trained.memories import SIMILARITIES, columned, make, pictures, tables
 
 Numbers = NDArray[np.float64]
 
@@ -167,3 +167,11 @@ def test_command(encoder: bytes, tmp_path: Path, memlab: Command, monkeypatch: p
         status, out, err = memlab("export", tmp_path / "m", *words)
         assert (status, out, len(err.splitlines())) == (1, "", 1)
         assert why in err
+
+
+def test_a_memory_of_a_table_has_its_keys_alone_exported(tmp_path: Path) -> None:
+    memory = make(tmp_path / "m", columned())
+    with pytest.raises(ValueError, match="rows of a table are read by their columns, which ONNX cannot"):
+        memory.export_onnx(tmp_path / "encoder.onnx")
+    memory.export_parquet(tmp_path / "objects.parquet")
+    assert (tmp_path / "objects.parquet").exists()
