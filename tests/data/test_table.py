@@ -213,6 +213,7 @@ HANDLED: dict[str, tuple[dict[str, Make], str, str, list[Any]]] = {
     "an identifier": ({"age": lambda row: str(1000 - row)}, "number", "as an identifier", [997.0, 996.0, 995.0]),
     "letters of Latin-1": ({"age": lambda row: ["grün", "blau"][row // 2 % 2]}, "word", "not UTF-8", [2.0, 1.0, 1.0]),
     "a quoted new line": ({"age": lambda row: ['"a\nb"', "c"][row // 2 % 2]}, "word", "", [2.0, 1.0, 1.0]),
+    "a quote within a cell": ({"age": lambda row: ['5" pipe', "c"][row // 2 % 2]}, "word", "", [2.0, 1.0, 1.0]),
     "true and false": ({"age": lambda row: ["TRUE", "False", ""][row % 3]}, "yes/no", "", [1.0, 0.0, None]),
     DISGUISED: ({"age": lambda row: "12"[cells(row)["income"] == ">50K"]}, "number", DISGUISED, []),
 }  # fmt: skip
