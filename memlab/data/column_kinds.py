@@ -31,6 +31,7 @@ LOOKED_AT = 20_000
 """Rows that a look at a column's values takes in."""
 BINS, GIVEN_AWAY = 50, 0.999
 """Into how many parts numbers are cut, and what share of rows whose class they tell makes the target in disguise."""
+TOLD_WORDS = 3
 MOST_WORDS = 1000
 """Words of a column that have a code, the most frequent."""
 
@@ -195,7 +196,8 @@ def _words(cells: Series, rare_below: int) -> tuple[str, ...]:
 
 def _told(column: Column, values: Series) -> str:
     if column.kind == "word":
-        return f"{len(column.words):,}: {listed([shown(word) for word in column.words], limit=3)}"
+        more = ", ..." if len(column.words) > TOLD_WORDS else ""
+        return f"{len(column.words):,}: {', '.join(map(shown, column.words[:TOLD_WORDS]))}{more}"
     if column.kind == "yes/no":
         return f"yes in {values.drop_nulls().to_numpy().mean():.1%}"
     ends = [float(end) for end in values.to_numpy()[[values.arg_min() or 0, values.arg_max() or 0]]]

@@ -26,7 +26,7 @@ LIMIT = f"{WHOLE} or a share above 0 up to 1; a run needs a step, a validation a
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown option": (
         ["encoder=cnov"],
-        "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
+        "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, table, torchvision",
     ),
     "a file to be named": (["data=tensors"], "data.path: must be given"),
     "unknown experiment": (["experiment=none"], "experiment=none: must be one of cifar10_lenet, cifar10_resnet, "),
@@ -303,7 +303,7 @@ class TestSweep:
         outcome = command("-m", "encoder=cnov,conv")
         assert_one_line(
             outcome,
-            "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, torchvision",
+            "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, table, torchvision",
         )
         assert_nothing_left(outcome)
 
