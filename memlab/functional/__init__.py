@@ -23,6 +23,7 @@ from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_m
 from memlab.functional.runs import sums_by_class
 from memlab.functional.scores import dot_scores, exclude_rows
 from memlab.functional.selection import class_turns, greedy_medoids
+from memlab.functional.value_read import ValueRead, Values, ValueSums, value_read, value_read_gradient
 
 __all__ = [
     "ABSENT_MASS",
@@ -31,6 +32,9 @@ __all__ = [
     "ClassRead",
     "ClassSums",
     "OwnRead",
+    "ValueRead",
+    "ValueSums",
+    "Values",
     "answers",
     "are_bounded",
     "balanced_accuracy",
@@ -51,5 +55,7 @@ __all__ = [
     "read",
     "read_cells",
     "sums_by_class",
+    "value_read",
+    "value_read_gradient",
     "within_top",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memlab import functional
+from memlab.functional import ValueRead, Values, ValueSums
 from memlab.memory.strongest import Blocks
 
 
@@ -121,3 +122,64 @@ class _ReadTiles(torch.autograd.Function):
                 if of_keys is not None:
                     torch.mm(of_scores.mT, query_terms, out=of_keys[part])
         return of_query, of_keys, None
+
+
+def read_value_tiles(
+    query_terms: Tensor, key_terms: Tensor, tiles: Tiles, values: Values, origins: Tensor | None = None
+) -> ValueRead:
+    """Read values of keys that are at hand, tile by tile; differentiable in all but the total.
+
+    Args:
+        query_terms: (B, D') what key terms are multiplied with.
+        key_terms: (M, D') of the same type.
+        tiles: all else about the keys.
+        values: (M, D) and (M, H) of the same type; see `memlab.functional.value_read`.
+        origins: (B, H) for values with places.
+    """
+    return ValueRead(*_ReadValueTiles.apply(query_terms, key_terms, *values, origins, tiles))
+
+
+class _ReadValueTiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query_terms: Tensor,
+        key_terms: Tensor,
+        shared: Tensor,
+        places: Tensor | None,
+        origins: Tensor | None,
+        tiles: Tiles,
+    ) -> tuple[Tensor | None, ...]:
+        values = Values(shared, places)
+        sums = ValueSums(values, queries=len(query_terms), base=2)
+        with torch.autocast(query_terms.device.type, enabled=False):
+            for part, scores, spare in tiles.scored(query_terms, key_terms):
+                sums.add(scores, values.part(part), origins, spare=spare)
+        read = sums.read()
+        ctx.tiles = tiles
+        ctx.save_for_backward(query_terms, key_terms, shared, places, origins, *read)
+        ctx.mark_non_differentiable(read.total)
+        return tuple(read)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_shared: Tensor, of_differences: Tensor | None, _: Tensor) -> tuple[Tensor | None, ...]:
+        query_terms, key_terms, shared, places, origins, *read = ctx.saved_tensors
+        values = Values(shared, places)
+        of_query, of_keys, of_values = (torch.zeros_like(each) for each in (query_terms, key_terms, shared))
+        of_places = None if places is None else torch.zeros_like(places)
+        of_origins = None if origins is None else torch.zeros_like(origins)
+        with torch.autocast(query_terms.device.type, enabled=False):
+            for part, scores, spare in ctx.tiles.scored(query_terms, key_terms):
+                found = functional.value_read_gradient(
+                    scores, values.part(part), origins, ValueRead(*read), of_shared, of_differences, base=2, spare=spare
+                )
+                of_query.addmm_(found.scores, key_terms[part])
+                torch.mm(found.scores.mT, query_terms, out=of_keys[part])
+                of_values[part] = found.shared
+                if found.places is not None and found.origins is not None:
+                    assert of_places is not None
+                    assert of_origins is not None
+                    of_places[part] = found.places
+                    of_origins += found.origins
+        return of_query, of_keys, of_values, of_places, of_origins, None
