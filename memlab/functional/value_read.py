@@ -23,9 +23,13 @@ class Values(NamedTuple):
     places: Tensor | None = None
     """(M, H) or (B, K, H) c_i; None for no differences."""
 
-    def part(self, part: slice) -> Values:
-        """Those of some neighbouring objects."""
-        return Values(self.shared[part], None if self.places is None else self.places[part])
+    def of(self, objects: slice | Tensor) -> Values:
+        """Those of some objects: (m, D) of neighbours, (B, K, D) of the places (B, K) of objects."""
+        return Values(self.shared[objects], None if self.places is None else self.places[objects])
+
+    def to(self, dtype: torch.dtype) -> Values:
+        """The same in another type."""
+        return Values(self.shared.to(dtype), None if self.places is None else self.places.to(dtype))
 
 
 class ValueRead(NamedTuple):

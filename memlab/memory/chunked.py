@@ -18,10 +18,13 @@ from memlab.functional import ClassRead
 from memlab.memory.batch_norm import running_statistics_restored, warn_of_batch_norm
 from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
+from memlab.memory.hops import Hops
+from memlab.memory.kept_keys import kept_keys
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
+from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.two_pass import read_in_two_passes
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,10 @@ class ChunkedMemory(ExactMemory):
     With an activation budget the last chunks, as many as fit, keep their graph from pass 1 and are not encoded twice:
     of n chunks with k kept, a step encodes ``2 n - k`` chunks in place of ``2 n`` and holds k graphs more.
 
+    With hops the keys of all chunks are kept, and their values, with the gradients of both: a few (M, D) tensors, and
+    activations of one chunk still (`memlab.memory.kept_keys`). They are read tile by tile, each object is encoded
+    twice however many hops there are, and no (B, M) matrix is held.
+
     BatchNorm normalises each chunk by the chunk's own statistics, which is not what `FullMemory` does; a warning says
     so. Its running statistics are updated in pass 1 alone.
 
@@ -46,13 +53,21 @@ class ChunkedMemory(ExactMemory):
             device for this encoder.
         activation_budget: memory for graphs kept from pass 1: bytes, or below 1 a share of what is free on the device
             at the first step; 0 for the leanest step.
+        hops: see `memlab.memory.hops.Hops`.
 
     Raises:
         ValueError: for a chunk size that is neither a whole number of at least 1 nor ``auto``, or a budget below 0.
     """
 
-    def __init__(self, *, similarity: Similarity, chunk_size: int | str, activation_budget: float = 0) -> None:
-        super().__init__(similarity=similarity)
+    def __init__(
+        self,
+        *,
+        similarity: Similarity,
+        chunk_size: int | str,
+        activation_budget: float = 0,
+        hops: Hops | None = None,
+    ) -> None:
+        super().__init__(similarity=similarity, hops=hops)
         self.chunk_size: int | None = None
         """Support objects encoded at a time, as given, measured or halved; None until ``auto`` has measured."""
         if chunk_size != "auto":
@@ -73,6 +88,10 @@ class ChunkedMemory(ExactMemory):
             with RandomState(query.device).again(), running_statistics_restored(encoder):
                 self.chunk_size = _good_chunk_size(query, scored)
         kept = self._kept_chunks(query, scored)
+        if self.hops is not None:
+            keys = kept_keys(scored, parts=self.parts(support), kept=kept)
+            stored = StoredKeys(keys, support.labels, support.ids, support.num_classes, self.similarity, self.hops)
+            return stored.read(query, exclude)
         return read_in_two_passes(query, scored, classes=classes, parts=self.parts(support), kept=kept)
 
     def parts(self, support: Support) -> list[slice]:
@@ -100,6 +119,10 @@ class ChunkedMemory(ExactMemory):
     def kept_graphs(self, *, parts: int, graph_bytes: float, free: int) -> int:
         """See `Memory.kept_graphs`."""
         return min(self._graphs(max(graph_bytes, 1), free=free), parts)
+
+    def read_bytes(self, *, support: int, embedding_size: int) -> int:
+        """See `Memory.read_bytes`: with hops keys and values are kept."""
+        return 0 if self.hops is None else self.hops.read_bytes(support=support, embedding_size=embedding_size)
 
     def small(self, *, objects: int, at_once: int) -> ChunkedMemory:
         """See `Memory.small`; no graph is kept."""

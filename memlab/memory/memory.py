@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from memlab.data.support import Support
 from memlab.functional import ClassRead, OwnRead, own_read
+from memlab.memory.hops import Hops
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import StoredKeys
 
@@ -21,16 +22,27 @@ class Memory(nn.Module):
 
     Args:
         similarity: scores keys for queries.
+        hops: what queries take up before the class is read; None for nothing.
+
+    Raises:
+        ValueError: for hops of a memory that has none.
     """
 
+    has_hops = False
+    """Whether it can have hops."""
     needs_whole_support = False
     """Whether it reads the whole training set and nothing less."""
     encodes_as_it_finds = False
     """Whether one step encodes more of its support than another, as chance has it."""
 
-    def __init__(self, *, similarity: Similarity) -> None:
+    def __init__(self, *, similarity: Similarity, hops: Hops | None = None) -> None:
         super().__init__()
         self.similarity = similarity
+        if hops is not None and not self.has_hops:
+            raise ValueError(
+                f"hops={hops.number}: must be 0 with {type(self).__name__}; full, chunked and topk have hops"
+            )
+        self.hops = hops
 
     @property
     def alone(self) -> Memory:
@@ -44,6 +56,8 @@ class Memory(nn.Module):
             embedding_size: D.
             num_classes: C.
         """
+        if self.hops is not None:
+            self.hops.prepare(embedding_size=embedding_size, num_classes=num_classes)
 
     def forward(self, encoder: nn.Module, query: Tensor, support: Support, exclude: Tensor | None = None) -> Tensor:
         """(B, C) class scores alone, of what `read` gives."""
@@ -115,6 +129,15 @@ class Memory(nn.Module):
 
     def held_bytes(self, *, support: int, embedding_size: int) -> int:
         """What it holds of a support from step to step, besides parameters.
+
+        Args:
+            support: M.
+            embedding_size: D.
+        """
+        return 0
+
+    def read_bytes(self, *, support: int, embedding_size: int) -> int:
+        """What a step holds of a support in all, besides what it holds of one part.
 
         Args:
             support: M.

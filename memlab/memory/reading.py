@@ -13,7 +13,8 @@ from memlab.functional import ClassRead
 from memlab.index import ExactIndex, Index, Places
 from memlab.index.index import COMPARED_AT_A_TIME
 from memlab.memory.evidence import Evidence, weigh
-from memlab.memory.stored_keys import SCORES_AT_A_TIME, StoredKeys
+from memlab.memory.hop_cells import read_cells_after_hops
+from memlab.memory.stored_keys import SCORES_AT_A_TIME, ReadWithStrongest, StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -88,11 +89,10 @@ class ReadAll:
             ValueError: if k is not a whole number from 1 to the keys read.
         """
         check_k(k, available=self.cells(len(self.ids)))
-        read, strongest = self._read_with_strongest(query, k, exclude)
-        total = read.class_scores.logsumexp(-1)
+        read, strongest, total = self._read_with_strongest(query, k, exclude)
         return read, weigh(strongest, labels=self.labels, ids=self.ids, total=total)
 
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
         return self.stored.read_with_strongest(query, k, exclude)
 
 
@@ -138,27 +138,38 @@ class ReadTopK(ReadAll):
 
     def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
         """See `ReadAll.read`. Without gradient of the choice; differentiable in queries and keys."""
-        return self._read(self._nearest(query, exclude))
+        return self._read_cells(query, exclude).read
 
-    def _read(self, nearest: Strongest) -> ClassRead:
-        labels = self.labels[nearest.places.clamp(min=0)]
-        return functional.read_cells(nearest.scores, labels, self.stored.num_classes)
-
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+    def _read_cells(self, query: Tensor, exclude: Tensor | None) -> ReadWithStrongest:
+        """What is read, and all cells that it is read of."""
+        if self.stored.hops is not None:
+            return read_cells_after_hops(
+                self.stored.hops, query, lambda reader: (self.stored, self._found(reader, exclude))
+            )
         nearest = self._nearest(query, exclude)
-        scores, order = nearest.scores.topk(k, dim=-1)
-        return self._read(nearest), Strongest(nearest.places.gather(-1, order), scores)
+        labels = self.labels[nearest.places.clamp(min=0)]
+        read = functional.read_cells(nearest.scores, labels, self.stored.num_classes)
+        return ReadWithStrongest(read, nearest, read.class_scores.logsumexp(-1))
+
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
+        read = self._read_cells(query, exclude)
+        scores, order = read.strongest.scores.topk(k, dim=-1)
+        return read._replace(strongest=Strongest(read.strongest.places.gather(-1, order), scores))
 
     def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
         """The K nearest keys, as the index finds them."""
+        places = self._found(query, exclude)
+        return Strongest(places, self.stored.scores_of(query, places))
+
+    def _found(self, query: Tensor, exclude: Tensor | None) -> Tensor:
+        """(B, K) their places."""
         if self._index is None:
             self._index = copy.copy(self._template)
             vectors = self.stored.similarity.search_vectors(self.stored.keys)
             self._index.build(vectors, metric=self.stored.similarity.metric)
         own = None if exclude is None else Places(self.stored.ids).of(exclude)
         vectors = self.stored.similarity.search_vectors(query)
-        places = self._index.search(vectors, self.cells(len(self.stored)), exclude=own)
-        return Strongest(places, self.stored.scores_of(query, places))
+        return self._index.search(vectors, self.cells(len(self.stored)), exclude=own)
 
 
 def check_k(k: object, *, available: int) -> None:

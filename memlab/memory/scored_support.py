@@ -37,7 +37,11 @@ class ScoredSupport:
 
     def scores(self, query: Tensor, part: slice) -> Tensor:
         """(B, m) scores of a part of the support, encoded now; differentiable in query and `parameters`."""
-        scores: Tensor = self.similarity(query, self.keys(part))
+        return self.scores_of(query, self.keys(part), part)
+
+    def scores_of(self, query: Tensor, keys: Tensor, part: slice) -> Tensor:
+        """(B, m) scores of (m, D) keys of a part of the support; minus infinity for the object that is left out."""
+        scores: Tensor = self.similarity(query, keys)
         return scores if self.exclude is None else functional.exclude_rows(scores, self.support.ids[part], self.exclude)
 
     @property

@@ -39,6 +39,8 @@ def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) ->
     Raises:
         ValueError: for a memory of which it is not known how.
     """
+    if memory.hops is not None:
+        raise ValueError(f"hops={memory.hops.number}: cannot be shared out over processes; must be 0, or run by one")
     if isinstance(memory, ExactMemory):
         return ShardedMemory(memory, group=group)
     if isinstance(memory, TopKMemory):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from memlab.functional import ClassRead
 from memlab.memory.exchange import Processes
 from memlab.memory.reading import ReadAll, ReadTopK
-from memlab.memory.stored_keys import StoredKeys
+from memlab.memory.stored_keys import ReadWithStrongest, StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -45,6 +45,7 @@ class Shared:
     """The part of this process."""
 
     def _take_note(self, stored: StoredKeys, group: distributed.ProcessGroup | None) -> None:
+        assert stored.hops is None, "memories with hops are not shared out"
         self.processes = Processes.of(group)
         sizes = self.processes.of_all(torch.tensor(len(stored), device=stored.keys.device))
         self.sizes: list[int] = sizes.tolist()
@@ -114,12 +115,13 @@ class SharedReadAll(Shared, ReadAll):
         """See `ReadAll.read`. Without gradient, and to be called in all processes."""
         return self._merged(self.stored.read(query, exclude))
 
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> tuple[ClassRead, Strongest]:
+    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
         if len(self.stored):
-            read, strongest = self.stored.read_with_strongest(query, min(k, len(self.stored)), exclude)
+            read, strongest, _ = self.stored.read_with_strongest(query, min(k, len(self.stored)), exclude)
         else:
             read, strongest = self.stored.read(query, exclude), nothing(query)
-        return self._merged(read), self._strongest_of_all(strongest, k)
+        merged = self._merged(read)
+        return ReadWithStrongest(merged, self._strongest_of_all(strongest, k), merged.class_scores.logsumexp(-1))
 
     def _merged(self, read: ClassRead) -> ClassRead:
         class_scores = self.processes.of_all(read.class_scores).logsumexp(0)

@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from memlab import functional
 from memlab.data.parts import parts
 from memlab.data.support import Support
-from memlab.functional import ClassRead, are_bounded
+from memlab.functional import ClassRead, ValueRead, Values, are_bounded
+from memlab.memory.hops import Hops
 from memlab.memory.similarity import Similarity
 from memlab.memory.strongest import Strongest
-from memlab.memory.tiles import Tiles, read_tiles, read_with_blocks
+from memlab.memory.tiles import Tiles, read_tiles, read_value_tiles, read_with_blocks
 
 SCORES_AT_A_TIME = {"cpu": 2**19, "cuda": 2**24}
 """Entries of a (B, tile) matrix of scores: on a CPU so many for each thread stay in the cache of its core, on a GPU
@@ -63,6 +66,16 @@ def in_evaluation(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+class ReadWithStrongest(NamedTuple):
+    """What queries have read, and which keys weighed most in it."""
+
+    read: ClassRead
+    strongest: Strongest
+    """Of the read that answers: of the class, or of the last hop where a layer answers."""
+    total: Tensor
+    """(B,) log of the sum of ``exp(z_bi)`` over all that was read then."""
+
+
 @dataclass(frozen=True)
 class StoredKeys:
     """The keys of N support objects with their labels and ids.
@@ -73,6 +86,7 @@ class StoredKeys:
         ids: (N,) which object each key is.
         num_classes: C.
         similarity: scores keys for queries.
+        hops: what queries take up before the class is read; None for nothing.
     """
 
     keys: Tensor
@@ -80,12 +94,21 @@ class StoredKeys:
     ids: Tensor
     num_classes: int
     similarity: Similarity
+    hops: Hops | None = None
 
     @classmethod
-    def encode(cls, *, encoder: nn.Module, similarity: Similarity, support: Support, batch_size: int) -> StoredKeys:
+    def encode(
+        cls,
+        *,
+        encoder: nn.Module,
+        similarity: Similarity,
+        support: Support,
+        batch_size: int,
+        hops: Hops | None = None,
+    ) -> StoredKeys:
         """Encode a support as it is, ``batch_size`` objects at a time; see `encoded_as_it_is`."""
         keys = encoded_as_it_is(encoder, support, slice(0, len(support)), batch_size=batch_size)
-        return cls(keys, support.labels, support.ids, support.num_classes, similarity)
+        return cls(keys, support.labels, support.ids, support.num_classes, similarity, hops)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -107,11 +130,14 @@ class StoredKeys:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
+        if self.hops is not None:
+            reader = self._path(self.hops, query, exclude)[-1]
+            return self.hops.layer(reader) if self.hops.answers_by_layer else self.plain.read(reader, exclude)
         query_terms, key_terms = self._terms(query)
         return read_tiles(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
 
     @torch.no_grad()
-    def read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None = None) -> tuple[ClassRead, Strongest]:
+    def read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None = None) -> ReadWithStrongest:
         """Read all keys, and find in the same pass the k of highest score of each query. Without gradient.
 
         Args:
@@ -119,13 +145,15 @@ class StoredKeys:
             k: at most N.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
+        if self.hops is not None:
+            return self._read_after_hops(self.hops, query, k, exclude)
         query_terms, key_terms = self._terms(query)
         read, blocks = read_with_blocks(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
         places = blocks.candidates(k)
         if exclude is not None:
             places = places.masked_fill(self.ids[places.clamp(min=0)] == exclude[:, None], -1)
         scores, chosen = self.scores_of(query, places).topk(k, dim=-1)
-        return read, Strongest(places.gather(-1, chosen), scores)
+        return ReadWithStrongest(read, Strongest(places.gather(-1, chosen), scores), read.class_scores.logsumexp(-1))
 
     def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
         """(B, K) scores of some keys for each query.
@@ -144,6 +172,56 @@ class StoredKeys:
         kind = self.keys.device.type
         entries = SCORES_AT_A_TIME.get(kind, 2**19) * (torch.get_num_threads() if kind == "cpu" else 1)
         return parts(len(self), max(entries // max(queries, 1), 128))
+
+    @cached_property
+    def plain(self) -> StoredKeys:
+        """The same without hops, as the class is read."""
+        return replace(self, hops=None)
+
+    def in_hop(self, hop: int) -> StoredKeys:
+        """The keys that a hop reads, without hops."""
+        assert self.hops is not None
+        if not self.hops.has_own_keys:
+            return self.plain
+        return replace(self.plain, keys=self.hops.keys(hop, self.keys)) if torch.is_grad_enabled() else self._fixed[hop]
+
+    def values(self) -> Values:
+        """What a hop reads of the objects."""
+        assert self.hops is not None
+        return self.hops.values(self.keys, self.labels) if torch.is_grad_enabled() else self._fixed_values
+
+    def read_values_of(self, hop: int, query: Tensor, places: Tensor, origins: Tensor | None) -> ValueRead:
+        """What queries read in a hop of some keys each.
+
+        Args:
+            hop: its number.
+            query: (B, D) queries before it.
+            places: (B, K) of the keys; -1 for none.
+            origins: (B, H) for values with places; see `memlab.functional.value_read`.
+        """
+        scores, near = self.in_hop(hop).scores_of(query, places), places.clamp(min=0)
+        return functional.value_read(scores, self.values().to(scores.dtype).of(near), origins)
+
+    def _path(self, hops: Hops, query: Tensor, exclude: Tensor | None) -> list[Tensor]:
+        values = self.values()
+
+        def read(hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
+            return self.in_hop(hop)._read_values(reader, values, origins, exclude)
+
+        return hops.path(query, read)
+
+    def _read_values(self, query: Tensor, values: Values, origins: Tensor | None, exclude: Tensor | None) -> ValueRead:
+        query_terms, key_terms = self._terms(query)
+        each = 1 if origins is None else origins.shape[1]
+        tiles = Tiles(self.tiles(len(query) * each), self.labels, self.num_classes, self.ids, exclude, bounded=False)
+        return read_value_tiles(query_terms, key_terms, tiles, values.to(key_terms.dtype), origins)
+
+    def _read_after_hops(self, hops: Hops, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
+        *_, last, reader = self._path(hops, query, exclude)
+        if not hops.answers_by_layer:
+            return self.plain.read_with_strongest(reader, k, exclude)
+        in_last_hop = self.in_hop(hops.number - 1).read_with_strongest(last, k, exclude)
+        return in_last_hop._replace(read=hops.layer(reader))
 
     def _tiles(self, query_terms: Tensor, key_terms: Tensor, exclude: Tensor | None) -> Tiles:
         return Tiles(
@@ -184,6 +262,19 @@ class StoredKeys:
     def _fixed_terms(self) -> Tensor:
         """(N, D') key terms without gradient, made once for all queries."""
         return self.similarity.key_terms(self.keys, self._centre)
+
+    @cached_property
+    @torch.no_grad()
+    def _fixed(self) -> list[StoredKeys]:
+        """What each hop reads, without gradient, made once for all queries."""
+        assert self.hops is not None
+        return [replace(self.plain, keys=self.hops.keys(hop, self.keys)) for hop in range(self.hops.number)]
+
+    @cached_property
+    @torch.no_grad()
+    def _fixed_values(self) -> Values:
+        assert self.hops is not None
+        return self.hops.values(self.keys, self.labels)
 
     @cached_property
     def _ends(self) -> Tensor | None:

@@ -154,7 +154,7 @@ class _ReadValueTiles(torch.autograd.Function):
         sums = ValueSums(values, queries=len(query_terms), base=2)
         with torch.autocast(query_terms.device.type, enabled=False):
             for part, scores, spare in tiles.scored(query_terms, key_terms):
-                sums.add(scores, values.part(part), origins, spare=spare)
+                sums.add(scores, values.of(part), origins, spare=spare)
         read = sums.read()
         ctx.tiles = tiles
         ctx.save_for_backward(query_terms, key_terms, shared, places, origins, *read)
@@ -172,7 +172,7 @@ class _ReadValueTiles(torch.autograd.Function):
         with torch.autocast(query_terms.device.type, enabled=False):
             for part, scores, spare in ctx.tiles.scored(query_terms, key_terms):
                 found = functional.value_read_gradient(
-                    scores, values.part(part), origins, ValueRead(*read), of_shared, of_differences, base=2, spare=spare
+                    scores, values.of(part), origins, ValueRead(*read), of_shared, of_differences, base=2, spare=spare
                 )
                 of_query.addmm_(found.scores, key_terms[part])
                 torch.mm(found.scores.mT, query_terms, out=of_keys[part])

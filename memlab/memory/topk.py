@@ -17,16 +17,19 @@ from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import Moment
 from memlab.functional import ClassRead, read_cells
-from memlab.index import ExactIndex, Index
+from memlab.index import ExactIndex, Index, Places
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
 from memlab.memory.chunked import halved
 from memlab.memory.classes import Classes
+from memlab.memory.hop_cells import read_cells_after_hops
+from memlab.memory.hops import Hops
 from memlab.memory.index_vectors import IndexVectors, Refresh, Share, joined
+from memlab.memory.kept_keys import kept_keys
 from memlab.memory.memory import Memory
-from memlab.memory.replay import RandomState
+from memlab.memory.replay import AutocastState, RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
-from memlab.memory.stored_keys import encoded_as_it_is
+from memlab.memory.stored_keys import StoredKeys, encoded_as_it_is
 from memlab.memory.two_pass import read_in_two_passes
 
 Choose = Callable[[Tensor, Tensor], tuple[Tensor, int | None]]
@@ -46,6 +49,9 @@ class TopKMemory(Memory):
     that the query reads:
 
     ``s_bc = log sum_{i in N_K(b): y_i=c} exp(z_bi)``.
+
+    With hops each read is of K cells, found by its own queries or taken over from the first read; a cell that several
+    reads have found is encoded once, and the keys of all cells are kept until the step is over.
 
     With K = M that is `memlab.memory.FullMemory`. More cells than a chunk are read in two passes, as of a
     `memlab.memory.ChunkedMemory`.
@@ -70,12 +76,14 @@ class TopKMemory(Memory):
         refresh_share: of ``auto``, share of a step's encoding that goes into refreshing, between 0 and 1.
         max_age: largest age of an index vector in training steps, a slice being refreshed at every step; None with
             ``refresh_every``.
+        hops: see `memlab.memory.hops.Hops`.
 
     Raises:
         ValueError: for a number out of range, if not exactly one of ``refresh_every`` and ``max_age`` is given, or for
             an index that does not take updates.
     """
 
+    has_hops = True
     needs_whole_support = True
     encodes_as_it_finds = True
 
@@ -89,8 +97,9 @@ class TopKMemory(Memory):
         refresh_every: int | str | None,
         refresh_share: float,
         max_age: int | None = None,
+        hops: Hops | None = None,
     ) -> None:
-        super().__init__(similarity=similarity)
+        super().__init__(similarity=similarity, hops=hops)
         self.k = check_whole_number("k", k)
         self.chunk_size = self._asked = check_whole_number("chunk_size", chunk_size)
         self._refresh = Refresh(every=refresh_every, share=refresh_share, max_age=max_age)
@@ -136,6 +145,9 @@ class TopKMemory(Memory):
         refreshed = Moment(query.device)
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
+        if self.hops is not None:
+            self._seconds["refresh"] += before.until(refreshed)
+            return self._read_after_hops(self.hops, _CellsOfHops(self, encoder, support, own), query)
         vectors = self.similarity.search_vectors(query)
         found, encoded = self._choose(vectors, self.index.search(vectors, self.k, exclude=own))
         missing = found < 0
@@ -155,6 +167,14 @@ class TopKMemory(Memory):
         self._read_now = _ReadNow(
             cells, scored.vectors if as_in_evaluation else None, len(query), len(cells) if encoded is None else encoded
         )
+        return read
+
+    def _read_after_hops(self, hops: Hops, cells: _CellsOfHops, query: Tensor) -> ClassRead:
+        random_state, drawn = RandomState(query.device), draws.made()
+        read = read_cells_after_hops(hops, query, cells.find).read
+        by_chance = cells.support.augmentation is not None or draws.made() > drawn or not random_state.is_as_kept()
+        vectors = None if by_chance or has_batch_norm(cells.encoder) else cells.search_vectors()
+        self._read_now = _ReadNow(cells.places, vectors, len(query), len(cells.places))
         return read
 
     def after_step(self) -> dict[str, Tensor | float]:
@@ -213,8 +233,9 @@ class TopKMemory(Memory):
         self.chunk_size = halved(self.chunk_size)
 
     def encoded_with_graph(self, *, support: int, queries: int) -> tuple[int, int]:
-        """See `Memory.encoded_with_graph`: K cells of each query, none of which another has found."""
-        cells = min(queries * self.k, support)
+        """See `Memory.encoded_with_graph`: K cells of each query and read, none of which another has found."""
+        reads = 1 + self.hops.number if self.hops is not None and self.hops.searches_anew else 1
+        cells = min(queries * self.k * reads, support)
         return cells, min(self.chunk_size, cells)
 
     def held_bytes(self, *, support: int, embedding_size: int) -> int:
@@ -321,6 +342,53 @@ class _ScoredCells(ScoredSupport):
     def vectors(self) -> Tensor:
         """(U, D) search vectors of the cells as last encoded."""
         return torch.cat(list(self._vectors.values()))
+
+
+class _CellsOfHops:
+    """The cells of a step with hops: keys of those that some read has found, with gradient.
+
+    Args:
+        memory: has the index.
+        encoder: f.
+        support: where the cells are.
+        own: (B,) place of what each query must not read, or None.
+    """
+
+    def __init__(self, memory: TopKMemory, encoder: nn.Module, support: Support, own: Tensor | None) -> None:
+        self.encoder, self.support = encoder, support
+        self.places = support.ids.new_empty(0)
+        """(U,) of the cells in the support, in the order in which they were encoded."""
+        self._memory, self._own = memory, own
+        self._autocast = AutocastState(support.ids.device)
+        self._keys: list[Tensor] = []
+
+    def find(self, reader: Tensor) -> tuple[StoredKeys, Tensor]:
+        """See `memlab.memory.hop_cells.Find`; cells that are not among those found before are encoded."""
+        memory = self._memory
+        found = memory.index.search(memory.similarity.search_vectors(reader.detach()), memory.k, exclude=self._own)
+        cells = found[found >= 0].unique()
+        new = cells[Places(self.places).of(cells) < 0]
+        if not len(cells) and not len(self.places):  # nothing to read: of any cell there are keys
+            new = new.new_zeros(1)
+        if len(new):
+            self.places = torch.cat([self.places, new])
+            self._keys.append(self._encoded(new))
+        return self._stored(), Places(self.places).of(found)
+
+    def search_vectors(self) -> Tensor:
+        """(U, D) search vectors of the cells."""
+        return self._memory.similarity.search_vectors(torch.cat(self._keys).detach())
+
+    def _stored(self) -> StoredKeys:
+        keys, support = torch.cat(self._keys), self.support.of(self.places)
+        memory = self._memory
+        return StoredKeys(keys, support.labels, support.ids, support.num_classes, memory.similarity, memory.hops)
+
+    def _encoded(self, cells: Tensor) -> Tensor:
+        scored = ScoredSupport(self.encoder, self._memory.similarity, self.support.of(cells), None)
+        chunks = parts(len(cells), self._memory.chunk_size)
+        with self._autocast.again():
+            return scored.keys(chunks[0]) if len(chunks) == 1 else kept_keys(scored, parts=chunks, kept=0)
 
 
 class _ReadNow(NamedTuple):

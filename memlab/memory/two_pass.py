@@ -86,7 +86,7 @@ class _ReadInTwoPasses(torch.autograd.Function):
                 scores.detach(), labels[part], class_scores, gradient, bounded=ctx.bounded
             )
             found = torch.autograd.grad(scores, [reader, *parameters], of_scores, allow_unused=True)
-            totals = [_sum(total, more) for total, more in zip(totals, found, strict=True)]
+            totals = [added(total, more) for total, more in zip(totals, found, strict=True)]
             del reader, scores, of_scores, found
         return None, None, None, None, *totals
 
@@ -110,7 +110,7 @@ class _ReadInTwoPasses(torch.autograd.Function):
                 del reader, scores
 
 
-def _sum(total: Tensor | None, more: Tensor | None) -> Tensor | None:
+def added(total: Tensor | None, more: Tensor | None) -> Tensor | None:
     """Add in place; None stands for zero. Autograd may give two parameters one tensor as gradient, hence the copy."""
     if total is None or more is None:
         return total if more is None else more.clone()

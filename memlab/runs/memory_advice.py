@@ -110,7 +110,7 @@ def _in_chunks(planner: Planner) -> tuple[str, Planner] | None:
 
 def chunked(planner: Planner, *, size: int) -> ChunkedMemory:
     """What reads as the memory of a plan, in chunks."""
-    return ChunkedMemory(similarity=planner.memory.similarity, chunk_size=size)
+    return ChunkedMemory(similarity=planner.memory.similarity, chunk_size=size, hops=planner.memory.hops)
 
 
 def _step_fits(planner: Planner, **sizes: int) -> bool:

@@ -116,7 +116,7 @@ class UnsavedMemory:
             found = []
             for part in parts(len(queries), self.model.batch_size):
                 exclude = None if own is None else own[part]
-                _, (places, _) = stored.read_with_strongest(queries[part], k, exclude)
+                places = stored.read_with_strongest(queries[part], k, exclude).strongest.places
                 distances = (of_queries[part, None] - of_keys[places]).norm(dim=-1)
                 distances, order = distances.sort(dim=-1, stable=True)  # scores are rounded otherwise
                 found.append((distances.cpu(), content.ids[places.gather(-1, order)].cpu()))

@@ -169,8 +169,9 @@ class Planner:
         """What a training takes with the sizes that it has, but for those given."""
         wanted = self.sizes._replace(**sizes)
         gradients, state, update = self._learned
-        held = self.memory.held_bytes(support=wanted.support, embedding_size=self._key_shape[0])
-        step = max(self._step(wanted, gradients), update)
+        of_support = {"support": wanted.support, "embedding_size": self._key_shape[0]}
+        held = self.memory.held_bytes(**of_support)
+        step = max(self._step(wanted, gradients) + self.memory.read_bytes(**of_support), update)
         evaluation = self._evaluation(wanted, held)
         plan = MemoryPlan(
             sizes=wanted,
@@ -325,7 +326,7 @@ class Planner:
         keys, ids = torch.zeros(number, size, dtype=dtype, device=self.device), torch.arange(number, device=self.device)
         memory = self._small(objects=number, at_once=number)
         with torch.no_grad():
-            return memory.stored_keys(lambda: StoredKeys(keys, labels, ids, 1, memory.similarity))
+            return memory.stored_keys(lambda: StoredKeys(keys, labels, ids, 1, memory.similarity, memory.hops))
 
 
 def _of_one_class(store: ObjectStore) -> ObjectStore:

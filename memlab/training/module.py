@@ -294,6 +294,7 @@ class MemoryClassifier(pl.LightningModule):
             return StoredKeys.encode(
                 encoder=self.encoder,
                 similarity=self.memory.similarity,
+                hops=self.memory.hops,
                 support=support,
                 batch_size=self._datamodule.eval_batch_size,
             )

@@ -89,7 +89,7 @@ def try_memory(memory: Memory, encoder: nn.Module, store: ObjectStore, rows: Ten
             read = memory.read(encoder, query, few, None)
             stored = memory.stored_keys(
                 lambda: StoredKeys.encode(
-                    encoder=encoder, similarity=memory.similarity, support=few, batch_size=OBJECTS
+                    encoder=encoder, similarity=memory.similarity, support=few, batch_size=OBJECTS, hops=memory.hops
                 )
             ).read(query)
     except (TypeError, AttributeError, NameError) as error:

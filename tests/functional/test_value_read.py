@@ -121,7 +121,7 @@ def test_who_reads_nothing_reads_zero_and_has_no_gradient() -> None:
     case = Case()
     case.query, case.keys = case.query[:1], case.keys[:1]
     inputs = [case.query.requires_grad_(), case.keys.requires_grad_()]
-    values, origins = case.values.part(slice(0, 1)), torch.ones(1, H, dtype=torch.float64)
+    values, origins = case.values.of(slice(0, 1)), torch.ones(1, H, dtype=torch.float64)
     one = {"ids": IDS[:1], "exclude": IDS[:1], "labels": torch.zeros(1), "num_classes": 1, "bounded": False}
     tiles = Tiles(parts=[slice(0, 1)], **one)  # type: ignore[arg-type]
     by_definition = functional.value_read(
@@ -143,6 +143,6 @@ def test_sums_in_nats_are_those_in_bits() -> None:
         sums = ValueSums(case.values, queries=B, base=base)
         for part in (slice(0, 4), slice(4, M)):
             scores = (factor * case.scores()[:, part]).mT.contiguous().mT
-            sums.add(scores, case.values.part(part), case.origins, spare=torch.empty(scores.mT.shape).double())
+            sums.add(scores, case.values.of(part), case.origins, spare=torch.empty(scores.mT.shape).double())
         reads.append(sums.read())
     check(*reads)

@@ -112,7 +112,7 @@ def test_the_strongest_are_found_whatever_the_blocks(
     monkeypatch.setattr(strongest, "BLOCK", block)
     expected = (queries() @ stored.keys.T).sort(dim=1, descending=True)
     for k in (1, 4, N):
-        _, found = stored.read_with_strongest(queries(), k)
+        found = stored.read_with_strongest(queries(), k).strongest
         torch.testing.assert_close(found.scores, expected.values[:, :k])
         assert torch.equal(found.places, expected.indices[:, :k])
 
