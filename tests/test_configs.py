@@ -12,6 +12,7 @@ import hydra
 import matplotlib.image
 import numpy as np
 import pytest
+import torch
 import torchvision
 from omegaconf import OmegaConf
 
@@ -197,6 +198,26 @@ def test_topk_reads_the_whole_training_set_and_evaluates_as_it_trains(command: C
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
     for name in ("train/unique_cells", "train/key_age_max", "train/refresh_share", "validation/recall"):
         assert sum(row[name] != "" for row in rows) == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("memory.hops=1",),
+        ("memory=chunked", "memory.hops=2", "memory.values=tabr", "memory.activation_budget=0.01"),
+        ("memory=topk", "memory.hops=2", "memory.values=label", "memory.hop_search=keep"),
+        ("memory=chunked", "memory.hops=2", "memory.hop_keys=apart", "memory.answer=layer", "evaluation=topk"),
+        ("memory=topk", "memory.hops=3", "trainer.precision=bf16-mixed"),
+        ("memory.hops=1", "trainer.precision=64-true", "memory.hop_keys=apart"),
+    ],
+    ids=str,
+)
+def test_hops(words: tuple[str, ...], command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, *words)
+    assert outcome.status == 0, outcome.err
+    (folder,) = outcome.run_folders
+    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert weights["memory.hops.class_values"].abs().max() > 0
 
 
 def test_activation_budget(command: Callable[..., Outcome]) -> None:

@@ -16,6 +16,9 @@ HOP_KEYS = ("tied", "apart")
 HOP_SEARCH = ("anew", "keep")
 ANSWERS = ("read", "layer")
 
+OPTIONS = ("hops", "values", "hop_keys", "hop_search", "answer")
+"""What `hops_of` takes."""
+
 ReadValues = Callable[[int, Tensor, Tensor | None], ValueRead]
 """Of a hop's number, (B, D) queries and (B, H) origins: what the queries read of the values."""
 
@@ -144,6 +147,16 @@ class Hops(nn.Module):
         if read.differences is None:
             return moved
         return moved + read.differences @ self.outer.to(query.dtype).mT
+
+
+def hops_of(*, hops: int, **words: str) -> Hops | None:
+    """Hops of their settings, see `Hops`; None for 0 of them.
+
+    Raises:
+        ValueError: for another number or word, also where there are none.
+    """
+    made = Hops(hops=max(check_whole_number("hops", hops, minimum=0), 1), **words)
+    return made if hops else None
 
 
 def _wide(embeddings: Tensor) -> Tensor:

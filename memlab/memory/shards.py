@@ -40,7 +40,7 @@ def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) ->
         ValueError: for a memory of which it is not known how.
     """
     if memory.hops is not None:
-        raise ValueError(f"hops={memory.hops.number}: cannot be shared out over processes; must be 0, or run by one")
+        raise ValueError(f"hops={memory.hops.number}: must be 0 in several processes; a read with hops is that of one")
     if isinstance(memory, ExactMemory):
         return ShardedMemory(memory, group=group)
     if isinstance(memory, TopKMemory):

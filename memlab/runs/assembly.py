@@ -28,6 +28,8 @@ from memlab.data.objects import ObjectStore
 from memlab.device import machine_name
 from memlab.files import ADDRESS
 from memlab.memory import Memory, sharded
+from memlab.memory.hops import OPTIONS as OPTIONS_OF_HOPS
+from memlab.memory.hops import hops_of
 from memlab.memory.reading import check_k
 from memlab.memory.shared_reading import shared_reading
 from memlab.runs.results import versions
@@ -111,7 +113,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
         callbacks=list(callbacks.values()),
         logger=list(instantiate(cfg.get("logger", {})).values()),
     )
-    memory = _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity))
+    memory = memory_of(cfg)
     if memory.needs_whole_support and not datamodule.reads_whole_training_set:
         support = HydraConfig.get().runtime.choices["support"]
         raise ValueError(f"support={support}: must be whole, the training set that this memory finds its cells in")
@@ -120,7 +122,9 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
         check_k(cfg.evidence.k, available=reading.cells(datamodule.sizes["train"]))
     if trainer.world_size > 1:
         _check_several(trainer, datamodule, alone=alone)
-        memory, reading = sharded(memory), shared_reading(reading)
+        with parameters_of("memory"):
+            memory = sharded(memory)
+        reading = shared_reading(reading)
     model = MemoryClassifier(
         encoder=encoder,
         embedding_size=try_encoder(encoder, store, datamodule.train_rows),
@@ -143,6 +147,20 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     trainer.precision_plugin.convert_module(model)  # Lightning does so when it has loaded a checkpoint, rounded by then
     facts = _facts(cfg, datamodule, model, trainer)
     return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
+
+
+def memory_of(cfg: DictConfig) -> Memory:
+    """The memory that a configuration asks for, with hops if it has any.
+
+    Raises:
+        ValueError: if it gives something else, or has no hops.
+    """
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    options = {name: cfg.memory.pop(name) for name in OPTIONS_OF_HOPS}
+    with parameters_of("memory"):
+        hops = hops_of(**options)
+    return _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity), **({"hops": hops} if hops else {}))
 
 
 def _check_several(trainer: pl.Trainer, datamodule: EpisodeDataModule, *, alone: bool) -> None:

@@ -66,6 +66,8 @@ def learn(data: LabelledData, words: Sequence[str]) -> tuple[UnsavedMemory, int]
         try:
             cfg = _composed(tuple(words))
             run = assemble(cfg, data)
+            if run.model.memory.hops is not None:
+                raise ValueError(f"memory.hops={cfg.memory.hops}: must be 0 here; a trained memory has no hops")
         except SETUP_ERRORS as error:
             raise ValueError(one_line(error, lambda: chosen_config(str(conf_folder()), words), words)) from error
         try:

@@ -13,11 +13,10 @@ from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from memlab.memory import ChunkedMemory
-from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
+from memlab.runs.assembly import SETUP_ERRORS, Run, assemble, memory_of
 from memlab.runs.composition import check_names, chosen_config, conf_folder, with_open_places
 from memlab.runs.memory_advice import advice, chunked, lack, told
 from memlab.runs.mistakes import one_line
@@ -93,7 +92,8 @@ def _alternatives(planner: Planner, words: Sequence[str]) -> Iterator[tuple[str,
     others = [word for word in words if not word.lstrip("+~").startswith(("memory", "support", "evaluation"))]
     with suppress(*SETUP_ERRORS):  # of words that go with this memory alone
         _, cfg = _composed([*others, "memory=topk"])
-        memory = instantiate(cfg.memory, similarity=instantiate(cfg.similarity))
+        memory = memory_of(cfg)
+        memory.hops = planner.memory.hops
         yield "memory=topk", planner.of(memory, support=planner.train_size).plan()
 
 

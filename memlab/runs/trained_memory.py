@@ -32,6 +32,8 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
     data, store = run.datamodule.data, run.datamodule.store
     if not isinstance(store.inputs, Tensor):
         return "no trained memory is kept of objects that have several parts"
+    if run.model.memory.hops is not None:
+        return "no trained memory is kept with hops"
     trained = trained_model(run, cfg)
     if unknown := unknown_part(trained):
         return f"no trained memory is kept with {unknown}"

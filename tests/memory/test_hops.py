@@ -471,5 +471,5 @@ def test_keys_of_classes_have_no_hops(kind: Callable[..., Memory]) -> None:
 
 
 def test_is_not_shared_out_over_processes() -> None:
-    with pytest.raises(ValueError, match="hops=2: cannot be shared out over processes; must be 0, or run by one"):
+    with pytest.raises(ValueError, match="hops=2: must be 0 in several processes; a read with hops is that of one"):
         sharded(FullMemory(similarity=Dot(), hops=hops_of(hops=2)))

@@ -84,6 +84,16 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "datamodule.batch_size=1293: must be below 1293",
     ),
     "filter above the image": (["encoder.kernel_size=9"], "encoder.kernel_size=9: must be at most 8"),
+    "hops": (["memory.hops=-1"], "memory.hops=-1: must be a whole number of at least 0"),
+    "values without hops": (["memory.values=both"], "memory.values=both: must be one of label, object.label, tabr"),
+    "hops of class means": (
+        ["memory=prototypes", "memory.hops=1"],
+        "memory.hops=1: must be 0 with PrototypeMemory; full",
+    ),
+    "hops of several processes": (
+        ["memory.hops=1", "trainer.devices=2"],
+        "memory.hops=1: must be 0 in several processes; a read with hops is that of one",
+    ),
     "scale": (["similarity.scale=-1"], "similarity.scale=-1: must be a number above 0"),
     "dropout": (["encoder=mlp", "encoder.dropout=1"], "encoder.dropout=1: must be a number of at least 0 and below 1"),
     "learning rate in words": (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),

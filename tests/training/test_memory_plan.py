@@ -17,7 +17,18 @@ from memlab.data.objects import ObjectStore
 from memlab.data.support import Support, SupportSampler, UniformSupport, WholeSupport
 from memlab.encoders import MLP
 from memlab.index import ExactIndex
-from memlab.memory import ChunkedMemory, Dot, Euclidean, FullMemory, LinearMemory, Memory, ReadAll, ReadTopK, TopKMemory
+from memlab.memory import (
+    ChunkedMemory,
+    Dot,
+    Euclidean,
+    FullMemory,
+    Hops,
+    LinearMemory,
+    Memory,
+    ReadAll,
+    ReadTopK,
+    TopKMemory,
+)
 from memlab.memory.out_of_memory import until_it_fits
 from memlab.training import memory_plan
 from memlab.training.allocations import Mark, recorded
@@ -150,6 +161,20 @@ def test_a_chunk_is_what_counts_and_not_the_support() -> None:
     real = counted(model, module, objects=600)
     gradients = sum(each.nbytes for each in model.parameters())
     assert plan.plan().step / HEAP + gradients == pytest.approx(real, rel=0.1)
+
+
+@pytest.mark.parametrize("values", ["object+label", "tabr"])
+@pytest.mark.parametrize("hop_keys", ["tied", "apart"])
+def test_hops_take_more_of_all_scores_or_of_all_keys(values: str, hop_keys: str) -> None:
+    def hops() -> Hops:
+        return Hops(hops=2, values=values, hop_keys=hop_keys, hop_search="anew", answer="read")
+
+    whole = FullMemory(similarity=Euclidean(), hops=hops())
+    for memory, tolerance in ((whole, 0.15), (ChunkedMemory(similarity=Euclidean(), chunk_size=50, hops=hops()), 0.4)):
+        model, module = parts(encoder=mlp(), memory=memory, optimizer=torch.optim.SGD)
+        plan = Planner(model, module, quiet_trainer()).plan()
+        real = counted(model, module, objects=600)
+        assert plan.step / HEAP + sum(each.nbytes for each in model.parameters()) == pytest.approx(real, rel=tolerance)
 
 
 def test_graphs_that_are_kept_count_as_far_as_the_budget_goes() -> None:
