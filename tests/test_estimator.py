@@ -291,6 +291,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"settings": {"encoder.dropout": 2}},
         "settings: encoder.dropout=2: must be a number of at least 0",
     ),
+    "layer": (
+        {"settings": {"memory.hops": 1, "memory.answer": "layer"}},
+        "settings: memory.answer=layer: must be read here; a layer knows the classes of training alone",
+    ),
     "twice": ({"settings": {"encoder": "mlp"}}, "settings: encoder has a parameter of its own"),
     "neighbours twice": ({"settings": {"evaluation.k": 3}, "n_neighbors": 3}, "settings: evaluation.k is what n_neigh"),
     "of a folder": ({"settings": {"logger": "csv"}}, "settings: logger is of a run that leaves a folder"),
@@ -317,6 +321,14 @@ class TestSettings:
         changed = small(settings=settings).fit(X, Y)
         assert (changed.predict_proba(X) != small().fit(X, Y).predict_proba(X)).any()
         assert (np.array(changed._memory.objects.labels) != Y.astype(str)).mean() == pytest.approx(0.5, abs=0.01)
+
+    def test_hops_are_in_what_is_fitted(self) -> None:
+        classifier = small(settings={"memory.hops": 2}, learning_rate_init=0.01, max_iter=4).fit(X, WORDS)
+        hops = classifier._memory.model.hops
+        assert hops is not None
+        assert hops.hops.class_values.abs().max() > 0
+        again = pickle.loads(pickle.dumps(classifier))
+        assert (again.predict_proba(X) == classifier.predict_proba(X)).all()
 
     def test_what_is_not_given_is_what_the_files_say(self) -> None:
         model = MemoryClassifier(max_iter=1).fit(X, Y)._memory.model

@@ -157,10 +157,16 @@ def memory_of(cfg: DictConfig) -> Memory:
     """
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    options = {name: cfg.memory.pop(name) for name in OPTIONS_OF_HOPS}
     with parameters_of("memory"):
-        hops = hops_of(**options)
+        hops = hops_of(**settings_of_hops(cfg))
+    for name in OPTIONS_OF_HOPS:
+        del cfg.memory[name]
     return _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity), **({"hops": hops} if hops else {}))
+
+
+def settings_of_hops(cfg: DictConfig) -> dict[str, Any]:
+    """What hops are made with, or would be if there were any."""
+    return {name: cfg.memory[name] for name in OPTIONS_OF_HOPS}
 
 
 def _check_several(trainer: pl.Trainer, datamodule: EpisodeDataModule, *, alone: bool) -> None:

@@ -33,7 +33,7 @@ from memlab.memory import StoredKeys
 from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
 from memlab.runs.composition import check_names, chosen_config, conf_folder
 from memlab.runs.mistakes import one_line
-from memlab.runs.trained_memory import trained_model
+from memlab.runs.trained_memory import answers_by_layer, trained_model
 from memlab.trained.unsaved import UnsavedMemory
 from memlab.training.nonfinite import DivergenceError
 
@@ -66,8 +66,8 @@ def learn(data: LabelledData, words: Sequence[str]) -> tuple[UnsavedMemory, int]
         try:
             cfg = _composed(tuple(words))
             run = assemble(cfg, data)
-            if run.model.memory.hops is not None:
-                raise ValueError(f"memory.hops={cfg.memory.hops}: must be 0 here; a trained memory has no hops")
+            if answers_by_layer(run):
+                raise ValueError("memory.answer=layer: must be read here; a layer knows the classes of training alone")
         except SETUP_ERRORS as error:
             raise ValueError(one_line(error, lambda: chosen_config(str(conf_folder()), words), words)) from error
         try:

@@ -10,8 +10,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from memlab.runs.assembly import Run, words_for
+from memlab.runs.assembly import Run, settings_of_hops, words_for
 from memlab.trained.creation import create
+from memlab.trained.hops import NamedHops
 from memlab.trained.memory import FOLDER
 from memlab.trained.model import Model
 from memlab.trained.objects import ObjectKind
@@ -32,8 +33,8 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
     data, store = run.datamodule.data, run.datamodule.store
     if not isinstance(store.inputs, Tensor):
         return "no trained memory is kept of objects that have several parts"
-    if run.model.memory.hops is not None:
-        return "no trained memory is kept with hops"
+    if answers_by_layer(run):
+        return "no trained memory is kept with memory.answer=layer, whose classes are those of training"
     trained = trained_model(run, cfg)
     if unknown := unknown_part(trained):
         return f"no trained memory is kept with {unknown}"
@@ -64,7 +65,7 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
         run: of objects that are one tensor each.
         cfg: its configuration.
     """
-    model, store = run.model, run.datamodule.store
+    model, store, hops = run.model, run.datamodule.store, run.model.memory.hops
     return Model(
         encoder=model.encoder,
         similarity=model.memory.similarity,
@@ -80,7 +81,14 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
         dtype=model.dtype,  # type: ignore[arg-type]
         autocast=AUTOCAST.get(str(run.trainer.precision)),
         batch_size=run.datamodule.eval_batch_size,
+        hops=None if hops is None else NamedHops(hops, settings_of_hops(cfg), tuple(store.class_names)),
     )
+
+
+def answers_by_layer(run: Run) -> bool:
+    """Whether a layer answers, which no trained memory has: its classes come and go."""
+    hops = run.model.memory.hops
+    return hops is not None and hops.answers_by_layer
 
 
 def unknown_part(model: Model) -> str | None:

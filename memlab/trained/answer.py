@@ -59,7 +59,8 @@ class View:
         self.digest = digest
         ids = content.ids if reads_objects else torch.full_like(content.ids, -1)
         self._reading = copy.copy(model.reading)
-        self._reading.open(StoredKeys(content.keys, content.labels, ids, len(content.classes), model.similarity))
+        hops = None if model.hops is None else model.hops.of(content.classes)
+        self._reading.open(StoredKeys(content.keys, content.labels, ids, len(content.classes), model.similarity, hops))
 
     @torch.no_grad()
     def class_scores(self, queries: Tensor, exclude: Tensor | None = None) -> Tensor:
@@ -86,12 +87,13 @@ class View:
         """(B,) the class with the largest mass for each query, had it not read the object that weighed most.
 
         Where all objects are read, its weight is taken from the mass of its class; where rounding might decide then,
-        and where another object would be read in its place, the query reads once more.
+        and where another object would be read in its place, or in hops before, the query reads once more.
         """
         left = class_log_mass(class_scores).exp().double()
         left.scatter_add_(1, strongest.labels[:, :1].clamp(min=0), -strongest.weights[:, :1].double())
         best = left.topk(min(2, left.shape[1])).values
-        again = best[:, 0] - best[:, -1] < (SURE if self.cells() == len(self.content) else torch.inf)
+        is_enough = self.cells() == len(self.content) and self.model.hops is None
+        again = best[:, 0] - best[:, -1] < (SURE if is_enough else torch.inf)
         answers = left.argmax(-1)
         if again.any():
             answers[again] = self.class_scores(queries[again], strongest.ids[again, 0].contiguous()).argmax(-1)

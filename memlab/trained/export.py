@@ -48,8 +48,13 @@ def described(view: View) -> str:
     ``cosine``: ``scale u . m / |u| |m|``), ``scale``, ``nearest`` (K, if the K keys of highest score are read alone),
     ``temperature`` (the logs of the class mass are divided by it, and the softmax of that is the answer), ``inputs``
     (shape, type and lightest grey of raw inputs), ``fingerprint`` of the encoder and ``digest`` of the memory.
+
+    Raises:
+        ValueError: for a memory with hops, of which these words do not tell.
     """
     model, cells = view.model, view.cells()
+    if model.hops is not None:
+        raise ValueError("export: a memory with hops is read by memlab alone; train with memory.hops=0 to export it")
     words = {
         "classes": view.content.classes,
         "similarity": type(model.similarity).__name__.lower(),
@@ -72,14 +77,15 @@ def export_onnx(view: View, target: Path, stored: Tensor | None) -> Comparison:
         stored: (n, ...) raw inputs of objects of the memory to compare with, or None for random ones.
 
     Raises:
-        ValueError: if packages are missing, the encoder cannot be exported, or what was exported differs.
+        ValueError: for a memory with hops, if packages are missing, the encoder cannot be exported, or what was
+            exported differs.
     """
     model = view.model
     if model.kind.columns is not None:
         raise ValueError(f"onnx={target}: rows of a table are read by their columns, which ONNX cannot; must be arrays")
     raw = (_random(model) if stored is None else stored).cpu()
-    whole = _Whole(model)
-    data = _exported(whole, raw, described(view))
+    words, whole = described(view), _Whole(model)
+    data = _exported(whole, raw, words)
     ours, memory = whole(raw).detach(), model.encode(raw).cpu().float()
     theirs = _run(data, raw)
     largest = max(float(ours.abs().max()), torch.finfo(torch.float32).tiny)
@@ -97,8 +103,9 @@ def export_parquet(view: View, target: Path) -> None:
     """Write the stored objects by id: ``id``, ``label``, ``source`` and ``vector``, their key.
 
     Raises:
-        ValueError: if packages are missing.
+        ValueError: for a memory with hops, or if packages are missing.
     """
+    words = described(view)
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -115,7 +122,7 @@ def export_parquet(view: View, target: Path) -> None:
         "source": [content.sources[identity] for identity in ids.tolist()],
         "vector": pa.FixedSizeListArray.from_arrays(pa.array(keys.flatten().numpy()), keys.shape[1]),
     }
-    table = pa.table(columns).replace_schema_metadata({"memlab": described(view)})
+    table = pa.table(columns).replace_schema_metadata({"memlab": words})
     with named_when_whole(target) as unfinished, unfinished.open("wb") as file:
         parquet.write_table(table, file)
         file.flush()

@@ -1,6 +1,6 @@
 """The folder of a memory: a manifest that is replaced in one move, and files that it names by their content.
 
-``memory.json``, the manifest; ``weights-*.safetensors``, encoder, statistics and similarity;
+``memory.json``, the manifest; ``weights-*.safetensors``, encoder, statistics, similarity and hops;
 ``<number>-*.safetensors``, objects (`memlab.trained.segments`); ``calibration-*.safetensors``; ``journal.jsonl``, who
 changed what and when, a line for each change; ``lock``. No name of a file is read from a file.
 

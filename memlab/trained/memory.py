@@ -120,6 +120,7 @@ class TrainedMemory:
             "similarity": self._model.recipes["similarity"]["class"],
             "scale": float(torch.as_tensor(self._model.similarity.scale).detach()),
             "reading": self._model.recipes["reading"]["class"],
+            **({} if self._model.hops is None else {"hops": self._model.hops.hops.number}),
             "keeps": manifest.keep,
             "calibration_objects": 0 if calibration is None else calibration.objects,
             "temperature": 1.0 if calibration is None else calibration.temperature,

@@ -19,6 +19,7 @@ from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.memory import ReadAll, Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
+from memlab.trained.hops import NamedHops
 from memlab.trained.objects import ObjectKind
 from memlab.trained.recipes import ENCODERS, READINGS, SIMILARITIES, Recipe, build
 from memlab.trained.refusal import RefusedMemoryError
@@ -43,7 +44,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Model:
-    """Encoder, statistics of the inputs, similarity and reading.
+    """Encoder, statistics of the inputs, similarity, hops and reading.
 
     Args:
         encoder: f.
@@ -56,6 +57,7 @@ class Model:
         dtype: floating type of the encoder's inputs.
         autocast: type that torch's autocast computed in, or None for none.
         batch_size: objects encoded, and queries read, at a time.
+        hops: what queries take up before the class is read; None for nothing.
     """
 
     encoder: nn.Module
@@ -68,6 +70,7 @@ class Model:
     dtype: torch.dtype
     autocast: torch.dtype | None
     batch_size: int
+    hops: NamedHops | None = None
 
     @property
     def device(self) -> torch.device:
@@ -93,6 +96,8 @@ class Model:
         """All tensors, in host memory."""
         tensors = {f"encoder.{name}": tensor for name, tensor in self.encoder.state_dict().items()}
         tensors |= {f"similarity.{name}": tensor for name, tensor in self.similarity.state_dict().items()}
+        if self.hops is not None:
+            tensors |= {f"hops.{name}": tensor for name, tensor in self.hops.hops.state_dict().items()}
         tensors |= {"mean": self.mean, "deviation": self.deviation}
         return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
@@ -100,6 +105,7 @@ class Model:
         """All else, as plain JSON."""
         return {
             **self.recipes,
+            **({} if self.hops is None else {"hops": self.hops.described()}),
             "shape": list(self.kind.shape),
             "inputs": _name(self.kind.dtype),
             "levels": self.kind.levels,
@@ -156,7 +162,11 @@ def read_model(
     with _opened(weights) as file:
         if encoder is None:
             encoder = _made(recipes["encoder"], _shapes(file, "encoder."))
-        for part, module in (("encoder", encoder), ("similarity", similarity)):
+        modules: dict[str, nn.Module] = {"encoder": encoder, "similarity": similarity}
+        hops = NamedHops.read(described["hops"], _shapes(file, "hops.")) if "hops" in described else None
+        if hops is not None:
+            modules["hops"] = hops.hops.to(device)
+        for part, module in modules.items():
             _take(module.to(dtype), file, part)
         statistics = [file.get_tensor(name).clone() for name in ("mean", "deviation") if name in file.keys()]  # noqa: SIM118
     if len(statistics) != 2 or any(not _fits(each, kind.shape) for each in statistics):
@@ -173,6 +183,7 @@ def read_model(
         dtype,
         autocast,
         batch_size,
+        hops,
     )
 
 

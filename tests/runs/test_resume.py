@@ -37,6 +37,7 @@ RUNS = {
         "encoder.dropout=0.3",
     ),
     "topk": ("trainer.max_epochs=2", "memory=topk"),
+    "hops": ("trainer.max_epochs=3", "memory=chunked", "memory.chunk_size=150", "memory.hops=2", "memory.values=tabr"),
     "topk with ages": (
         "trainer.max_epochs=2",
         "memory=topk",
@@ -125,6 +126,7 @@ MOMENTS = [
     ("full", "on_train_batch_start", 22, signal.SIGTERM),
     ("chunked with dropout", "on_train_batch_start", 61, signal.SIGINT),
     ("chunked with dropout", "on_validation_batch_end", 6, signal.SIGTERM),
+    ("hops", "on_train_batch_end", 30, signal.SIGTERM),
     ("accumulation in bf16", "on_train_batch_end", 24, signal.SIGTERM),
     ("topk with ages", "on_train_batch_end", 9, signal.SIGUSR1),
     ("topk with ages", "on_validation_start", 2, signal.SIGTERM),

@@ -51,6 +51,8 @@ def equal(answer: Answer, answers: list[str], mass: np.ndarray) -> bool:
         ["keep_objects=raw", "similarity=cosine"],
         ["memory=topk", "memory.k=8", "evaluation.k=7", "keep_objects=none"],
         ["encoder=identity", "memory=full", "encoder._target_=torch.nn.Flatten"],
+        ["memory.hops=2", "memory.hop_keys=apart"],
+        ["memory=topk", "memory.k=8", "memory.hops=1", "memory.values=tabr", "trainer.precision=bf16-mixed"],
         ["memory=linear", "encoder=mlp", "augmentation=none"],
         ["memory=prototypes", "encoder=linear", "trainer.precision=64-true"],
         ["encoder=resnet_small", "trainer.precision=bf16-mixed"],
@@ -106,6 +108,13 @@ def test_an_encoder_of_ones_own_is_given(
     assert equal(memory.predict(digits(ids)), answers, mass)
     with pytest.raises(RefusedMemoryError, match="encoder: the weights do not fit a Sequential"):
         memlab.load(folder, encoder=nn.Sequential(nn.Flatten(), nn.Linear(64, 8)))
+
+
+def test_none_is_kept_whose_layer_knows_the_classes_of_training_alone(command: Callable[..., Outcome]) -> None:
+    outcome = command(*SMOKE, "memory.hops=1", "memory.answer=layer")
+    assert outcome.status == 0, outcome.err
+    assert "no trained memory is kept with memory.answer=layer, whose classes are those of training" in outcome.out
+    assert not (outcome.run_folders[0] / "memory").exists()
 
 
 def test_what_to_keep_is_checked_at_the_start(command: Callable[..., Outcome]) -> None:

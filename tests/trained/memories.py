@@ -15,9 +15,10 @@ from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.encoders import MLP, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
-from memlab.memory import Cosine, Dot, Euclidean, ReadAll, ReadTopK, Similarity, StoredKeys
+from memlab.memory import Cosine, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
 from memlab.trained import TrainedMemory, load
 from memlab.trained.creation import create
+from memlab.trained.hops import NamedHops
 from memlab.trained.model import Model
 from memlab.trained.objects import ObjectKind
 from memlab.trained.recipes import recipe_of
@@ -68,6 +69,7 @@ def make(
     batch_size: int = 16,
     dtype: torch.dtype = torch.float32,
     levels: int = 255,
+    hops: dict[str, Any] | None = None,
 ) -> TrainedMemory:
     """A memory of the rows of a store but some; the last fifth are for calibration. It is opened from its folder."""
     torch.manual_seed(0)
@@ -109,6 +111,7 @@ def make(
         dtype=dtype,
         autocast=None,
         batch_size=batch_size,
+        hops=None if hops is None else NamedHops(drawn_hops(hops, dtype), hops, NAMES),
     )
     keys = StoredKeys.encode(
         encoder=encoder, similarity=similarity, support=Support(store, rows, dtype), batch_size=batch_size
@@ -126,6 +129,15 @@ def make(
         about={"data": "made up"},
     )
     return load(folder)
+
+
+def drawn_hops(settings: dict[str, Any], dtype: torch.dtype) -> Hops:
+    """Hops of embeddings of size 6, with parameters that are not 0."""
+    made = Hops(**settings)
+    made.prepare(embedding_size=6, num_classes=len(NAMES))
+    for parameter in made.parameters():
+        parameter.data = torch.randn(parameter.shape, dtype=torch.float64).to(dtype) / 3
+    return made
 
 
 SIMILARITIES = {
