@@ -9,11 +9,38 @@ from torch import Tensor
 from memlab import functional
 from memlab.functional import ValueRead
 from memlab.memory.hops import Hops
-from memlab.memory.stored_keys import ReadWithStrongest, StoredKeys
+from memlab.memory.stored_keys import ReadInHop, ReadWithStrongest, StoredKeys
 from memlab.memory.strongest import Strongest
 
 Find = Callable[[Tensor], tuple[StoredKeys, Tensor]]
 """Of (B, D) queries: keys, and (B, K) the places among them that each query is to read; -1 for none."""
+
+
+class _Cells:
+    """The cells of the reads of one batch, as they are asked for."""
+
+    def __init__(self, hops: Hops, find: Find) -> None:
+        self._hops, self._find = hops, find
+        self.now: tuple[StoredKeys, Tensor] | None = None
+        """Those of the last read."""
+
+    def of(self, reader: Tensor) -> tuple[StoredKeys, Tensor]:
+        """Those of the next read."""
+        if self.now is None or self._hops.searches_anew:
+            self.now = self._find(reader)
+        return self.now
+
+    def read(self, hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
+        """See `memlab.memory.hops.ReadValues`."""
+        stored, places = self.of(reader)
+        return stored.read_values_of(hop, reader, places, origins)
+
+    def in_hop(self, hop: int, reader: Tensor) -> ReadInHop:
+        """All cells of a hop that has just been read, in the order in which they were found."""
+        assert self.now is not None
+        stored, places = self.now
+        scores = stored.in_hop(hop).scores_of(reader, places)
+        return ReadInHop(Strongest(places, scores), scores.detach().logsumexp(-1))
 
 
 def read_cells_after_hops(hops: Hops, query: Tensor, find: Find) -> ReadWithStrongest:
@@ -29,26 +56,24 @@ def read_cells_after_hops(hops: Hops, query: Tensor, find: Find) -> ReadWithStro
     Returns:
         what is read, and all K cells of the read that answers, in the order in which they were found.
     """
-    cells: tuple[StoredKeys, Tensor] | None = None
+    cells = _Cells(hops, find)
+    *_, last, reader = hops.path(query, cells.read)
+    if hops.answers_by_layer:
+        return ReadWithStrongest(hops.layer(reader), *cells.in_hop(hops.number - 1, last))
+    stored, places = cells.of(reader)
+    scores = stored.plain.scores_of(reader, places)
+    read = functional.read_cells(scores, stored.labels[places.clamp(min=0)], stored.num_classes)
+    return ReadWithStrongest(read, Strongest(places, scores), scores.detach().logsumexp(-1))
 
-    def cells_of(reader: Tensor) -> tuple[StoredKeys, Tensor]:
-        nonlocal cells
-        if cells is None or hops.searches_anew:
-            cells = find(reader)
-        return cells
+
+def cells_in_hops(hops: Hops, query: Tensor, find: Find) -> list[ReadInHop]:
+    """All K cells of each query in each hop before the read that answers; see `read_cells_after_hops`."""
+    cells, found = _Cells(hops, find), []
 
     def read(hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
-        stored, places = cells_of(reader)
-        return stored.read_values_of(hop, reader, places, origins)
+        values = cells.read(hop, reader, origins)
+        found.append(cells.in_hop(hop, reader))
+        return values
 
-    *_, last, reader = hops.path(query, read)
-    if hops.answers_by_layer:
-        assert cells is not None
-        stored, places = cells
-        scores = stored.in_hop(hops.number - 1).scores_of(last, places)
-        answered = hops.layer(reader)
-    else:
-        stored, places = cells_of(reader)
-        scores = stored.plain.scores_of(reader, places)
-        answered = functional.read_cells(scores, stored.labels[places.clamp(min=0)], stored.num_classes)
-    return ReadWithStrongest(answered, Strongest(places, scores), scores.detach().logsumexp(-1))
+    hops.path(query, read)
+    return found[: hops.earlier]

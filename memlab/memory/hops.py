@@ -102,6 +102,11 @@ class Hops(nn.Module):
                 queries.append(self._moved(queries[-1], read(hop, queries[-1], self._origins(queries[-1]))))
         return queries
 
+    @property
+    def earlier(self) -> int:
+        """How many hops come before the read whose weights are those of the answer: where a layer answers, the last."""
+        return self.number - self.answers_by_layer
+
     def values(self, keys: Tensor, labels: Tensor) -> Values:
         """What support objects hold.
 

@@ -13,8 +13,8 @@ from memlab.functional import ClassRead
 from memlab.index import ExactIndex, Index, Places
 from memlab.index.index import COMPARED_AT_A_TIME
 from memlab.memory.evidence import Evidence, weigh
-from memlab.memory.hop_cells import read_cells_after_hops
-from memlab.memory.stored_keys import SCORES_AT_A_TIME, ReadWithStrongest, StoredKeys
+from memlab.memory.hop_cells import Find, cells_in_hops, read_cells_after_hops
+from memlab.memory.stored_keys import SCORES_AT_A_TIME, ReadInHop, ReadWithStrongest, StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -92,6 +92,16 @@ class ReadAll:
         read, strongest, total = self._read_with_strongest(query, k, exclude)
         return read, weigh(strongest, labels=self.labels, ids=self.ids, total=total)
 
+    @torch.no_grad()
+    def evidence_of_hops(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> tuple[Evidence, ...]:
+        """The k keys that weigh most in each hop before the read that answers; see `read_with_evidence`."""
+        check_k(k, available=self.cells(len(self.ids)))
+        reads = self._strongest_in_hops(query, k, exclude)
+        return tuple(weigh(read.strongest, labels=self.labels, ids=self.ids, total=read.total) for read in reads)
+
+    def _strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None) -> list[ReadInHop]:
+        return self.stored.strongest_in_hops(query, k, exclude)
+
     def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
         return self.stored.read_with_strongest(query, k, exclude)
 
@@ -143,9 +153,7 @@ class ReadTopK(ReadAll):
     def _read_cells(self, query: Tensor, exclude: Tensor | None) -> ReadWithStrongest:
         """What is read, and all cells that it is read of."""
         if self.stored.hops is not None:
-            return read_cells_after_hops(
-                self.stored.hops, query, lambda reader: (self.stored, self._found(reader, exclude))
-            )
+            return read_cells_after_hops(self.stored.hops, query, self._finding(exclude))
         nearest = self._nearest(query, exclude)
         labels = self.labels[nearest.places.clamp(min=0)]
         read = functional.read_cells(nearest.scores, labels, self.stored.num_classes)
@@ -153,8 +161,16 @@ class ReadTopK(ReadAll):
 
     def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
         read = self._read_cells(query, exclude)
-        scores, order = read.strongest.scores.topk(k, dim=-1)
-        return read._replace(strongest=Strongest(read.strongest.places.gather(-1, order), scores))
+        return read._replace(strongest=_best(read.strongest, k))
+
+    def _strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None) -> list[ReadInHop]:
+        if self.stored.hops is None:
+            return []
+        reads = cells_in_hops(self.stored.hops, query, self._finding(exclude))
+        return [read._replace(strongest=_best(read.strongest, k)) for read in reads]
+
+    def _finding(self, exclude: Tensor | None) -> Find:
+        return lambda reader: (self.stored, self._found(reader, exclude))
 
     def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
         """The K nearest keys, as the index finds them."""
@@ -170,6 +186,12 @@ class ReadTopK(ReadAll):
         own = None if exclude is None else Places(self.stored.ids).of(exclude)
         vectors = self.stored.similarity.search_vectors(query)
         return self._index.search(vectors, self.cells(len(self.stored)), exclude=own)
+
+
+def _best(found: Strongest, k: int) -> Strongest:
+    """The k of highest score of those found."""
+    scores, order = found.scores.topk(k, dim=-1)
+    return Strongest(found.places.gather(-1, order), scores)
 
 
 def check_k(k: object, *, available: int) -> None:

@@ -76,6 +76,14 @@ class ReadWithStrongest(NamedTuple):
     """(B,) log of the sum of ``exp(z_bi)`` over all that was read then."""
 
 
+class ReadInHop(NamedTuple):
+    """Which keys weighed most in a hop."""
+
+    strongest: Strongest
+    total: Tensor
+    """(B,) log of the sum of ``exp(z_bi)`` over all that was read in it."""
+
+
 @dataclass(frozen=True)
 class StoredKeys:
     """The keys of N support objects with their labels and ids.
@@ -154,6 +162,15 @@ class StoredKeys:
             places = places.masked_fill(self.ids[places.clamp(min=0)] == exclude[:, None], -1)
         scores, chosen = self.scores_of(query, places).topk(k, dim=-1)
         return ReadWithStrongest(read, Strongest(places.gather(-1, chosen), scores), read.class_scores.logsumexp(-1))
+
+    @torch.no_grad()
+    def strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None = None) -> list[ReadInHop]:
+        """The k keys that weigh most in each hop before the read that answers; see `read_with_strongest`."""
+        if self.hops is None:
+            return []
+        readers = self._path(self.hops, query, exclude)[: self.hops.earlier]
+        reads = (self.in_hop(hop).read_with_strongest(each, k, exclude) for hop, each in enumerate(readers))
+        return [ReadInHop(read.strongest, read.total) for read in reads]
 
     def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
         """(B, K) scores of some keys for each query.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from memlab.data.datasets import LabelledData
 from memlab.files import write_whole
+from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
 from memlab.runs.figures import choose_objects
 from memlab.trained.album import Album
@@ -41,6 +42,8 @@ def write_evidence_page(prediction: Prediction, data: LabelledData, target: Path
             " Beside each are the training objects that weighed most in the answer: class, share of all weight, id and"
             " source."
         )
+    if prediction.earlier:
+        words += " Each hop has its own, in order from left to right, and the read that answers comes last."
     write_whole(target, page(title, words, "Answers to test objects", cards, _album(data), expected="the true class"))
     size = target.stat().st_size / 2**20
     return f"evidence of {len(rows):,} test objects, {shown:,} of {wrong:,} mistakes first: {target} ({size:.1f} MiB)"
@@ -51,11 +54,7 @@ def _cards(prediction: Prediction, data: LabelledData, rows: list[int]) -> Itera
     for row in rows:
         own, truth, mass = int(prediction.ids[row]), int(prediction.labels[row]), prediction.log_probs[row].exp()
         answer = int(mass.argmax())
-        evidence = [
-            Witness(identity, names[label], weight, data.source(identity))
-            for identity, label, weight in zip(*(column[row].tolist() for column in prediction.evidence), strict=True)
-            if identity >= 0  # an approximate search may have found fewer
-        ]
+        *hops, evidence = ([*_witnesses(each, row, data)] for each in (*prediction.earlier, prediction.evidence))
         verdict = (
             f"Right: {names[truth]}" if answer == truth else f"Mistake: answered {names[answer]}, is {names[truth]}"
         )
@@ -69,7 +68,14 @@ def _cards(prediction: Prediction, data: LabelledData, rows: list[int]) -> Itera
             probabilities=dict(zip(names, mass.tolist(), strict=True)),
             facts=[],
             evidence=evidence,
+            hops=hops,
         )
+
+
+def _witnesses(evidence: Evidence, row: int, data: LabelledData) -> Iterator[Witness]:
+    for identity, label, weight in zip(*(column[row].tolist() for column in evidence), strict=True):
+        if identity >= 0:  # an approximate search may have found fewer
+            yield Witness(identity, data.store.class_names[label], weight, data.source(identity))
 
 
 def _album(data: LabelledData) -> Album:

@@ -19,10 +19,13 @@ from torch.utils._pytree import tree_leaves
 
 from memlab.data.objects import ObjectStore
 from memlab.files import named_in_errors
+from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
 from memlab.runs.results import CURVES, read_curves
 
 SAME, OTHER = "tab:blue", "tab:orange"
+COLUMNS = 9
+"""So many objects beside a test object if several reads share them."""
 
 
 def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epoch: int, note: str) -> None:
@@ -55,7 +58,7 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
     """Test objects, mistakes first, each with the support objects that weighed most in its answer.
 
     Half of the rows at most are mistakes, the surest first; then right answers, the least sure first. Of a memory that
-    reads no objects there are the answers alone.
+    reads no objects there are the answers alone. With hops each read has columns of its own, as few as `COLUMNS` allow.
 
     Args:
         prediction: of all test objects.
@@ -65,30 +68,52 @@ def draw_evidence(prediction: Prediction, store: ObjectStore, target: Path, *, t
         objects: test objects to show.
     """
     rows = choose_objects(prediction, objects=objects).tolist()
-    read = (prediction.evidence.ids >= 0).any(dim=0)
-    evidence = [column[:, read] for column in prediction.evidence]
-    k = int(read.sum())
+    columns = _columns(prediction)
+    k = len(columns)
     shown = (
         "left: a test object and the answer; right: the training objects that weighed most,\n"
         "each with its class and its share of all weight (blue: of the true class, orange: of another)"
         if k
         else "test objects and the answers;\nthis memory reads no objects"
     )
+    if prediction.earlier:
+        shown += f"\nin each of {len(prediction.earlier)} hops, and in the read that answers"
     figure = Figure(figsize=(1.05 * k + 2.5, 1.28 * len(rows) + 1.0), layout="constrained")
     figure.suptitle(f"{title}\n{shown}", fontsize=9, parse_math=False)
     grid = figure.subplots(len(rows), k + 2, squeeze=False, width_ratios=[1, 1.25, *[1] * k])
     for axes_row, row in zip(grid, rows, strict=True):
         _draw_answer(axes_row[0], axes_row[1], prediction, row, store)
         truth = int(prediction.labels[row])
-        for axes, *found in zip(axes_row[2:], *(column[row].tolist() for column in evidence), strict=True):
-            support_id, label, weight = found
+        for axes, (name, evidence, rank) in zip(axes_row[2:], columns, strict=True):
+            support_id, label, weight = (column[row, rank].item() for column in evidence)
             if support_id < 0:  # an approximate search may have found fewer
                 axes.axis("off")
                 continue
             _draw_object(axes, store, int(support_id), frame=SAME if label == truth else OTHER)
-            axes.set_title(f"{store.class_names[int(label)]}: {weight:.1%}", fontsize=8, pad=2, parse_math=False)
+            told = f"{store.class_names[int(label)]}: {weight:.1%}"
+            axes.set_title(f"{name}\n{told}" if name else told, fontsize=8, pad=2, parse_math=False)
     with named_in_errors(target):
         figure.savefig(target, dpi=110, bbox_inches="tight")
+
+
+class _Column(NamedTuple):
+    """One of the objects that weighed most in a read."""
+
+    name: str
+    """Of the read, above its first column if there are several reads."""
+    evidence: Evidence
+    rank: int
+
+
+def _columns(prediction: Prediction) -> list[_Column]:
+    """What stands beside each test object: of each read those of its strongest that any object has."""
+    reads = prediction.reads
+    each = max(COLUMNS // len(reads), 1) if len(reads) > 1 else prediction.evidence.ids.shape[1]
+    return [
+        _Column(name if len(reads) > 1 and rank == 0 else "", evidence, rank)
+        for name, evidence in reads.items()
+        for rank in (evidence.ids >= 0).any(dim=0).nonzero().flatten()[:each].tolist()
+    ]
 
 
 def choose_objects(prediction: Prediction, *, objects: int) -> Tensor:

@@ -55,6 +55,7 @@ class Read(Strict):
     label: str
     probabilities: dict[str, float] = Field(description="of each class")
     evidence: list[Piece] = Field(description="the objects that weighed most, strongest first")
+    hops: list[list[Piece]] | None = Field(None, description="the same of each hop before; of a memory with hops")
     novelty: float = Field(description="how far the object is from everything stored, in nats")
     credibility: float | None = Field(
         description="small if no class fits; null without calibration objects, and until they are read after a change"

@@ -83,6 +83,17 @@ class View:
         return Answer(self, queries, read.class_scores, evidence, coverage, exclude)
 
     @torch.no_grad()
+    def evidence_of_hops(self, queries: Tensor, *, k: int, exclude: Tensor | None) -> tuple[Evidence, ...]:
+        """What weighed most in each hop before the read that answers; of no queries nothing."""
+        if self.model.hops is None or not k:
+            return ()
+        found = [
+            self._reading.evidence_of_hops(queries[part], k=k, exclude=None if exclude is None else exclude[part])
+            for part in parts(len(queries), self.model.batch_size)
+        ]
+        return tuple(Evidence(*map(torch.cat, zip(*hop, strict=True))) for hop in zip(*found, strict=True))
+
+    @torch.no_grad()
     def without(self, queries: Tensor, class_scores: Tensor, strongest: Evidence) -> list[int]:
         """(B,) the class with the largest mass for each query, had it not read the object that weighed most.
 
@@ -150,6 +161,12 @@ class AnswerEvidence:
     """(n, k) its share of the read; the weights of all objects of the memory sum to 1."""
     sources: list[list[str]]
     """(n, k) where it is from."""
+
+    def pieces(self, place: int) -> list[dict[str, Any]]:
+        """What weighed most in one answer, as plain values."""
+        columns = (self.ids[place].tolist(), self.labels[place], self.weights[place].tolist(), self.sources[place])
+        rows = zip(*columns, strict=True)
+        return [dict(zip(("id", "label", "weight", "source"), row, strict=True)) for row in rows if row[0] >= 0]
 
 
 @dataclass(frozen=True)
@@ -220,15 +237,22 @@ class Answer:
     @cached_property
     def evidence(self) -> AnswerEvidence:
         """The objects that weighed most."""
-        ids, content = self.strongest.ids.tolist(), self.view.content
+        return self._told(self.strongest)
+
+    @cached_property
+    def hops(self) -> tuple[AnswerEvidence, ...]:
+        """The objects that weighed most in each hop before the class was read, as many as in the evidence."""
+        k = self.strongest.ids.shape[1]
+        return tuple(map(self._told, self.view.evidence_of_hops(self.queries, k=k, exclude=self.exclude)))
+
+    def _told(self, strongest: Evidence) -> AnswerEvidence:
+        ids, content = strongest.ids.tolist(), self.view.content
         names = [
             [content.classes[label] if identity >= 0 else "" for identity, label in zip(*row, strict=True)]
-            for row in zip(ids, self.strongest.labels.tolist(), strict=True)
+            for row in zip(ids, strongest.labels.tolist(), strict=True)
         ]
         sources = [[content.sources.get(identity, "") for identity in row] for row in ids]
-        return AnswerEvidence(
-            self.strongest.ids.cpu().numpy(), names, self.strongest.weights.cpu().double().numpy(), sources
-        )
+        return AnswerEvidence(strongest.ids.cpu().numpy(), names, strongest.weights.cpu().double().numpy(), sources)
 
     @cached_property
     def novelty(self) -> NDArray[np.float64]:
@@ -287,21 +311,11 @@ class Answer:
         evidence = self.evidence
         known = self.view.calibration is not None and (wait or self.view.is_measured)
         for place in range(len(self)):
-            pieces = zip(
-                evidence.ids[place].tolist(),
-                evidence.labels[place],
-                evidence.weights[place].tolist(),
-                evidence.sources[place],
-                strict=True,
-            )
             yield {
                 "label": self.labels[place],
                 "probabilities": dict(zip(self.classes, self.probabilities[place].tolist(), strict=True)),
-                "evidence": [
-                    dict(zip(("id", "label", "weight", "source"), piece, strict=True))
-                    for piece in pieces
-                    if piece[0] >= 0
-                ],
+                "evidence": evidence.pieces(place),
+                **({"hops": [hop.pieces(place) for hop in self.hops]} if self.hops else {}),
                 **({"without_strongest": self.without_strongest[place]} if self.exclude is None else {}),
                 "novelty": float(self.novelty[place]),
                 "credibility": float(self.credibility[place]) if known else None,

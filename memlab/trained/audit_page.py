@@ -7,7 +7,7 @@ from html import escape
 from memlab.trained.album import Album
 from memlab.trained.audit import Audit
 from memlab.trained.memory import TrainedMemory
-from memlab.trained.page import Card, figure, page, table, witnesses
+from memlab.trained.page import Card, figure, hops_of, page, table, witnesses
 
 SHOWN_PAIRS = 50
 """Near duplicates that are shown."""
@@ -32,13 +32,14 @@ def audit_page(memory: TrainedMemory, found: Audit) -> str:
             probabilities=row["probabilities"],
             facts=[],
             evidence=witnesses(row),
+            hops=hops_of(row),
         )
         for place, row in zip(doubted, found.evidence.rows(), strict=False)  # evidence is of the first alone
     ]
     pairs = found.duplicates[:SHOWN_PAIRS]
     shown = [int(found.ids[place]) for place in doubted[: len(cards)]]
     shown += [identity for pair in pairs for identity in pair.ids]
-    shown += [each.id for card in cards for each in card.evidence]
+    shown += [each.id for card in cards for each in card.read]
     pictures = Album.of(memory, shown)
     words = (
         f"Each of {len(found.ids):,} objects was read by all others. {found.suspicious:,} are answered with another"

@@ -10,7 +10,7 @@ from torch import Tensor
 from memlab.trained.album import Album
 from memlab.trained.answer import Answer
 from memlab.trained.memory import TrainedMemory
-from memlab.trained.page import Card, page, witnesses
+from memlab.trained.page import Card, hops_of, page, witnesses
 
 
 def explain_page(memory: TrainedMemory, answer: Answer, given: Sequence[Tensor | None], names: Sequence[str]) -> str:
@@ -34,12 +34,15 @@ def explain_page(memory: TrainedMemory, answer: Answer, given: Sequence[Tensor |
             probabilities=row["probabilities"],
             facts=_facts(row, answer.coverage),
             evidence=witnesses(row),
+            hops=hops_of(row),
         )
         for place, row in enumerate(rows)
     ]
     title = f"{len(answer)} answer{'s' if len(answer) != 1 else ''} of {memory.info.get('data', 'a memory')}"
     words = "Each answer with the stored objects that weighed most in it: class, share of all weight, id and source."
-    stored = [piece["id"] for row in rows for piece in row["evidence"]]
+    if answer.hops:
+        words += " Each hop has its own, in order from left to right, and the read that answers comes last."
+    stored = [each.id for card in cards for each in card.read]
     more = {f"given {place}": raw for place, raw in enumerate(given) if raw is not None}
     return page(title, words, "Answers", cards, Album.of(memory, stored, more), expected="the class answered")
 

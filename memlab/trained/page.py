@@ -44,6 +44,7 @@ class Card:
         probabilities: of all classes.
         facts: what else is to be told.
         evidence: what weighed most, strongest first.
+        hops: what weighed most in each hop before the read that answers.
     """
 
     heading: str
@@ -55,11 +56,22 @@ class Card:
     probabilities: Mapping[str, float]
     facts: Sequence[str]
     evidence: Sequence[Witness]
+    hops: Sequence[Sequence[Witness]] = ()
+
+    @property
+    def read(self) -> list[Witness]:
+        """What weighed most in any read."""
+        return [each for read in (*self.hops, self.evidence) for each in read]
 
 
 def witnesses(row: Mapping[str, Any]) -> list[Witness]:
     """The evidence of an answer; see `memlab.trained.Answer.rows`."""
     return [Witness(**piece) for piece in row["evidence"]]
+
+
+def hops_of(row: Mapping[str, Any]) -> list[list[Witness]]:
+    """Those of each hop."""
+    return [[Witness(**piece) for piece in pieces] for pieces in row.get("hops", [])]
 
 
 def page(
@@ -81,7 +93,7 @@ def page(
     choices = _choices(cards)
     shown = "".join(_card(card, place, choices, album) for place, card in enumerate(cards))
     form = _form(choices, mistakes=any(card.mistake for card in cards)) if len(cards) > 1 else ""
-    if any(f"stored {each.id}" in album for card in cards for each in card.evidence):
+    if any(f"stored {each.id}" in album for card in cards for each in card.read):
         words += f" Blue frames are of {expected}, broken orange ones of another."
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
@@ -185,21 +197,28 @@ def _probabilities(card: Card) -> str:
 
 
 def _evidence(card: Card, album: Album) -> str:
-    """Pictures with what they are, or a table where there are none."""
+    """What weighed in the answer; with hops that of each read, side by side."""
     if not card.evidence:
         return "<p>No evidence: this memory reads no objects.</p>"
-    images = [album.image(f"stored {each.id}", f"{each.label}, id {each.id}") for each in card.evidence]
+    if not card.hops:
+        return _read(card.evidence, "Evidence, strongest first", card.expected, album) + _values(card, album)
+    reads = {f"Hop {number}": each for number, each in enumerate(card.hops, 1)} | {"Answer": card.evidence}
+    shown = "".join(f"<div>{_read(each, name, card.expected, album)}</div>" for name, each in reads.items())
+    return f'<div class="reads">{shown}</div>' + _values(card, album)
+
+
+def _read(evidence: Sequence[Witness], name: str, expected: str, album: Album) -> str:
+    """Pictures with what they are, or a table where there are none."""
+    images = [album.image(f"stored {each.id}", f"{each.label}, id {each.id}") for each in evidence]
     if not any(images):
-        rows = [
-            (escape(each.label), _share(each.weight), _source(f"id {each.id}, {each.source}")) for each in card.evidence
-        ]
-        return table("Evidence, strongest first", ("class", "weight", "object"), rows) + _values(card, album)
+        rows = [(escape(each.label), _share(each.weight), _source(f"id {each.id}, {each.source}")) for each in evidence]
+        return table(name, ("class", "weight", "object"), rows)
     shown = "".join(
-        f'<li class="{"same" if each.label == card.expected else "other"}">{image}<span class="label">'
+        f'<li class="{"same" if each.label == expected else "other"}">{image}<span class="label">'
         f"{escape(each.label)}</span> {each.weight:.1%}{_source(f'id {each.id}, {each.source}')}</li>"
-        for each, image in zip(card.evidence, images, strict=True)
+        for each, image in zip(evidence, images, strict=True)
     )
-    return f"<h4>Evidence, strongest first</h4><ul>{shown}</ul>"
+    return f"<h4>{name}</h4><ul>{shown}</ul>"
 
 
 def _values(card: Card, album: Album) -> str:

@@ -258,8 +258,11 @@ class MemoryClassifier(pl.LightningModule):
     def _predicted(self, batch: Queries) -> tuple[functional.ClassRead, Prediction]:
         """What queries have read, and what that says of them."""
         k = min(self._evidence_k, self._reading.cells(len(self._reading.ids)))
-        read, evidence = self._reading.read_with_evidence(self._queries(batch), k=k)
-        return read, Prediction(batch.ids, batch.labels, functional.class_log_mass(read.class_scores), evidence)
+        queries = self._queries(batch)
+        read, evidence = self._reading.read_with_evidence(queries, k=k)
+        earlier = self._reading.evidence_of_hops(queries, k=k)
+        log_mass = functional.class_log_mass(read.class_scores)
+        return read, Prediction(batch.ids, batch.labels, log_mass, evidence, earlier)
 
     def _queries(self, batch: Queries) -> Tensor:
         """(B, D) the encoded queries of a batch: of several processes each encodes a part of them."""

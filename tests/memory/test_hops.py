@@ -365,6 +365,39 @@ class TestStored:
             torch.testing.assert_close(evidence.weights, best.values[:, :6], rtol=1e-11, atol=1e-12)
             assert torch.equal(evidence.ids, best.indices[:, :6])
 
+    @pytest.mark.parametrize("exclude", [None, EXCLUDE])
+    @pytest.mark.parametrize("setting", SETTINGS)
+    def test_evidence_of_hops_are_the_weights_of_each(self, setting: str, exclude: Tensor | None) -> None:
+        case, stored = self.case(setting)
+        weights: list[Tensor] = []
+
+        def noting(scores: Tensor, *words: Any) -> Any:
+            weights.append(scores.softmax(1))
+            return value_read(scores, *words)
+
+        value_read = functional.value_read
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(functional, "value_read", noting)
+            case.memory.read(case.encoder, case.query(), case.support, exclude)
+        expected = weights[:-1] if case.hops.answers_by_layer else weights
+        readings: list[ReadAll] = [ReadAll(), ReadTopK(k=M, index=ExactIndex())]
+        for reading in readings:
+            reading.open(stored)
+            found = reading.evidence_of_hops(case.query(), k=6, exclude=exclude)
+            assert len(found) == len(expected)
+            for evidence, of_all in zip(found, expected, strict=True):
+                best = of_all.sort(descending=True)
+                torch.testing.assert_close(evidence.weights, best.values[:, :6], rtol=1e-11, atol=1e-12)
+                assert torch.equal(evidence.ids, best.indices[:, :6])
+                assert torch.equal(evidence.labels, case.support.labels[evidence.ids])
+
+    def test_without_hops_there_is_no_evidence_of_any(self) -> None:
+        _, stored = self.case("label")
+        readings: list[ReadAll] = [ReadAll(), ReadTopK(k=4, index=ExactIndex())]
+        for reading in readings:
+            reading.open(replace(stored, hops=None))
+            assert reading.evidence_of_hops(torch.randn(B, D).double(), k=2) == ()
+
     def reader(self, case: Case) -> Tensor:
         keys = case.keys()
         values = case.hops.values(keys, case.support.labels)

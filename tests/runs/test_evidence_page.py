@@ -70,6 +70,20 @@ def test_each_object_has_its_answer_and_its_evidence(inputs: Any, tmp_path: Path
     assert "file 4" not in text
 
 
+@pytest.mark.parametrize("inputs", [PICTURES, torch.randn(7, 3)])
+def test_hops_stand_beside_the_read_that_answers(inputs: Any, tmp_path: Path) -> None:
+    hop = Evidence(torch.tensor([[1, 0]] * 3), torch.tensor([[1, 0]] * 3), torch.tensor([[0.25, 0.125]] * 3))
+    one = found()._replace(earlier=(hop, hop))
+    write_evidence_page(one, data(inputs), tmp_path / "e.html", title="t", objects=3)
+    parser = Words()
+    parser.feed((tmp_path / "e.html").read_text())
+    text = "|".join(parser.words)
+    mistake = text[text.index("Mistake: ") : text.index("Right: ")]
+    assert mistake.index("Hop 1|") < mistake.index("Hop 2|") < mistake.index("Answer|") < mistake.index("file 2")
+    assert mistake.count("25.0%") == mistake.count("12.5%") == mistake.count("id 1, file 1") == 2
+    assert "Each hop has its own" in text
+
+
 def test_of_a_memory_without_objects_the_answers_alone_are_shown(tmp_path: Path) -> None:
     none = found()._replace(evidence=found().evidence._replace(ids=torch.full((3, 2), -1)))
     write_evidence_page(none, data(PICTURES), tmp_path / "e.html", title="t", objects=9)

@@ -83,6 +83,19 @@ def test_evidence_that_was_not_found_is_left_blank(tmp_path: Path, monkeypatch: 
     assert drawn == [0, 2, 1]
 
 
+@pytest.mark.parametrize(("hops", "each"), [(1, 3), (2, 3), (4, 1), (20, 1)])
+def test_each_hop_has_columns_of_its_own(hops: int, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = ObjectStore(inputs=torch.rand(9, 5), labels=torch.arange(9) % 2, class_names=("no", "yes"))
+    found = prediction([0.9], [True])
+    found.evidence.ids[0] = torch.tensor([6, 7, 8])
+    none = torch.zeros(1, 3, dtype=torch.int64)
+    found = found._replace(earlier=tuple(Evidence(none + hop % 6, none, none.float()) for hop in range(hops)))
+    drawn: list[int] = []
+    monkeypatch.setattr("memlab.runs.figures._draw_object", lambda *where, **_: drawn.append(where[2]))
+    draw_evidence(found, store, tmp_path / "evidence.png", title="a title", objects=1)
+    assert drawn == [0, *(hop % 6 for hop in range(hops) for _ in range(each)), *range(6, 6 + each)]
+
+
 def test_curves_are_read_by_epoch_without_the_closing_test(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.csv"
     metrics.write_text(

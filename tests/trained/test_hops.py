@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
+from memlab.server import contract
 from memlab.trained import RefusedMemoryError, load
+from memlab.trained.explain_page import explain_page
 from memlab.trained.export import described
 from memlab.trained.hops import NamedHops
 from memlab.trained.memory import TrainedMemory
@@ -105,6 +107,29 @@ def test_audit_and_condensation_read_with_hops(tmp_path: Path) -> None:
     memory.condense(0.5, into=tmp_path / "small")
     assert load(tmp_path / "small").info["hops"] == 2
     assert load(tmp_path / "small").info["objects"] == 24
+
+
+@pytest.mark.parametrize("index", [None, "exact"])
+def test_evidence_tells_of_each_hop(tmp_path: Path, index: str | None) -> None:
+    store = tables()
+    memory = make(tmp_path / "memory", store, dtype=torch.float64, hops=USUAL, index=index, batch_size=5)
+    answer = memory.predict(store.inputs[48:], k=3)
+    first, second = answer.hops
+    keys, similarity = memory._view.content.keys, memory._model.similarity
+    with torch.no_grad():
+        scores = similarity(answer.queries, keys)
+    read = scores if index is None else scores.topk(8).values
+    weights = scores.topk(3).values.sub(read.logsumexp(1, keepdim=True)).exp()
+    torch.testing.assert_close(torch.from_numpy(first.weights), weights, rtol=1e-10, atol=1e-12)
+    assert (first.weights != second.weights).any()
+    rows = list(answer.rows())
+    assert rows[2]["hops"] == [first.pieces(2), second.pieces(2)]
+    assert contract.Read(**{name: rows[2][name] for name in contract.Read.model_fields}).hops is not None
+    shown = explain_page(memory, answer, [None] * 12, [str(number) for number in range(12)])
+    assert shown.count(">Hop 2<") == 12
+    plain = make(tmp_path / "plain", store).predict(store.inputs[48:])
+    assert plain.hops == ()
+    assert "hops" not in next(plain.rows())
 
 
 def test_is_not_exported(tmp_path: Path) -> None:
