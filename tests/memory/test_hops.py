@@ -458,6 +458,33 @@ def test_what_is_learned_is_in_the_state_dict() -> None:
     assert torch.equal(case.read(None).class_scores, other.read(None).class_scores)
 
 
+@pytest.mark.filterwarnings("ignore:chunked memory. the encoder has BatchNorm")
+@pytest.mark.parametrize("kept", [0, 1, 9])
+def test_layers_that_draw_and_count_by_themselves_see_each_chunk_once(kept: int) -> None:
+    """Dropout that knows no objects meets the same numbers again; running statistics change the first time alone."""
+    support, query = random_support(M, num_classes=C), torch.randn(B, D, dtype=torch.float64)
+    encoder = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, D)).double()
+    other, hops = copy.deepcopy(encoder), hops_of(hops=2)
+    memory = chunked(Dot(), hops, activation_budget=1)
+    memory._kept_at_most = kept
+    torch.manual_seed(3)
+    found = memory(encoder, query, support)
+    torch.rand(7)
+    state = torch.get_rng_state()
+    gradients = torch.autograd.grad(found.log_softmax(1).sum(), list(encoder.parameters()))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(3)
+    keys = torch.cat([other(support.inputs(slice(at, at + 7))) for at in range(0, M, 7)])
+    values = hops.values(keys, support.labels)
+    reader = hops.path(query, lambda _, u, origins: functional.value_read(u @ keys.T, values, origins))[-1]
+    expected = functional.class_scores(reader @ keys.T, support.labels, C)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    wanted = torch.autograd.grad(expected.log_softmax(1).sum(), list(other.parameters()))
+    torch.testing.assert_close(gradients, wanted, rtol=1e-10, atol=1e-11)
+    for mine, theirs in zip(encoder.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
 class Noting(nn.Module):
     """How many objects are encoded at a time."""
 

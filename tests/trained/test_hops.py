@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from memlab.memory import Euclidean
 from memlab.server import contract
 from memlab.trained import RefusedMemoryError, load
 from memlab.trained.explain_page import explain_page
@@ -86,12 +87,23 @@ def test_what_is_forgotten_was_never_there(tmp_path: Path, setting: str, index: 
 
 
 def test_without_the_strongest_is_without_it_in_every_hop(tmp_path: Path) -> None:
-    store = tables()
-    memory = make(tmp_path / "memory", store, hops={**USUAL, "hops": 1})
-    answer = memory.predict(store.inputs[48:50])
-    for place in range(2):
-        other = make(tmp_path / str(place), store, without=[answer.evidence.ids[place, 0]], hops={**USUAL, "hops": 1})
-        assert answer.without_strongest[place] == other.predict(store.inputs[48 + place][None]).labels[0]
+    """Not only in the last read, from whose masses its weight alone could be taken."""
+    store = tables(600)
+    memory = make(
+        tmp_path / "memory", store, hops={**USUAL, "values": "label", "hops": 4}, similarity=Euclidean(scale=2)
+    )
+    hops = memory._model.hops
+    assert hops is not None
+    hops.hops.class_values.data *= 6
+    memory.relabel([0], "ape")  # opens it anew
+    answer = memory.predict(store.inputs)
+    strongest = torch.from_numpy(answer.evidence.ids[:, 0].copy())
+    expected = memory._view.class_scores(answer.queries, strongest).argmax(-1)
+    assert answer.without_strongest == [answer.classes[label] for label in expected.tolist()]
+    left = torch.from_numpy(answer.probabilities.copy())
+    left[torch.arange(600), answer.strongest.labels[:, 0]] -= answer.strongest.weights[:, 0].double()
+    sure = left.sort().values.diff()[:, -1] > 0.02
+    assert (left.argmax(-1) != expected)[sure].any()
 
 
 def test_a_class_that_was_not_trained_has_no_value_of_its_own() -> None:
