@@ -137,9 +137,9 @@ class Hops(nn.Module):
         return ClassRead(scores, lowest_scores(scores))
 
     def read_bytes(self, *, support: int, embedding_size: int) -> int:
-        """Bytes that reads of M kept keys take: keys, values and the terms of each read, with their gradients."""
-        each = self.number * (2 if self.has_own_keys else 1)
-        return 4 * support * embedding_size * (6 + each)
+        """Bytes that reads of M kept keys take: keys and values with their gradients, and the terms of each read."""
+        of_differences = 3 if self._values == "tabr" else 0
+        return 4 * support * embedding_size * (6 + self.number + of_differences)
 
     def _origins(self, query: Tensor) -> Tensor | None:
         """(B, H) ``W_1 u_b + b``, from which places ``W_1 m_i`` are subtracted."""

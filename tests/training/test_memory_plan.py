@@ -14,6 +14,7 @@ from torch import nn
 from memlab.data.datasets import LabelledData
 from memlab.data.episodes import Episode
 from memlab.data.objects import ObjectStore
+from memlab.data.parts import parts as data_parts
 from memlab.data.support import Support, SupportSampler, UniformSupport, WholeSupport
 from memlab.encoders import MLP
 from memlab.index import ExactIndex
@@ -27,6 +28,7 @@ from memlab.memory import (
     Memory,
     ReadAll,
     ReadTopK,
+    StoredKeys,
     TopKMemory,
 )
 from memlab.memory.out_of_memory import until_it_fits
@@ -175,6 +177,27 @@ def test_hops_take_more_of_all_scores_or_of_all_keys(values: str, hop_keys: str)
         plan = Planner(model, module, quiet_trainer()).plan()
         real = counted(model, module, objects=600)
         assert plan.step / HEAP + sum(each.nbytes for each in model.parameters()) == pytest.approx(real, rel=tolerance)
+
+
+@pytest.mark.parametrize("values", ["object+label", "tabr"])
+@pytest.mark.parametrize("hops", [1, 4])
+@pytest.mark.parametrize("hop_keys", ["tied", "apart"])
+def test_a_large_support_read_with_hops_takes_some_numbers_for_each_of_its_keys(
+    values: str, hops: int, hop_keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Hops(hops=hops, values=values, hop_keys=hop_keys, hop_search="anew", answer="read")
+    made.prepare(embedding_size=64, num_classes=C)
+    memory, encoder = ChunkedMemory(similarity=Euclidean(), chunk_size=50, hops=made), nn.Linear(F, 64)
+    _, module = parts()
+    support = Support(module.store, module.train_rows.repeat(10))
+    query, labels = torch.randn(4, 64), torch.zeros(4, dtype=torch.int64)
+    monkeypatch.setattr(StoredKeys, "tiles", lambda *_: data_parts(len(support), 128))
+
+    def step(_: Mark) -> None:
+        memory.read_own(encoder, query, support, labels).log_mass.sum().backward()
+
+    estimated = memory.read_bytes(support=len(support), embedding_size=64)
+    assert recorded(step).peak() == pytest.approx(estimated, rel=0.25)
 
 
 def test_graphs_that_are_kept_count_as_far_as_the_budget_goes() -> None:
