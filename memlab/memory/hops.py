@@ -34,7 +34,9 @@ class Hops(nn.Module):
       3.2, without its dropout).
 
     Keys are ``m_i``, or ``m_i + A_h m_i`` with a matrix for each hop. Then the class is read of the support (eq. 13),
-    or it is ``softmax(W u)`` (eq. 10). E, V, W_2 and A_h start at 0, so that training starts from no hops.
+    or it is ``softmax(W u)`` (eq. 10). E, V, W_2 and A_h start at 0, so that training starts from no hops. The
+    parameters of V, W_2 and A_h are D times these: an optimizer such as Adam moves each entry by about the learning
+    rate, and D entries together would move an embedding of length 1 by D times as much as E does.
 
     Args:
         hops: how many.
@@ -51,13 +53,13 @@ class Hops(nn.Module):
     class_values: nn.Parameter
     """(C, D) E."""
     object_values: nn.Parameter
-    """(D, D) V, of object+label."""
+    """(D, D) D V, of object+label."""
     inner: nn.Linear
     """W_1 and b, of tabr."""
     outer: nn.Parameter
-    """(D, D) W_2, of tabr."""
+    """(D, D) D W_2, of tabr."""
     key_changes: nn.Parameter
-    """(hops, D, D) A_h, of keys apart."""
+    """(hops, D, D) D A_h, of keys apart."""
     answer_keys: nn.Parameter
     """(C, D) W, of an answer by a layer; uniform within 1 / sqrt(D) at the start."""
 
@@ -118,7 +120,7 @@ class Hops(nn.Module):
             keys = _wide(keys)
             shared = self.class_values.to(keys.dtype)[labels]
             if self._values == "object+label":
-                shared = shared + keys @ self.object_values.to(keys.dtype).mT
+                shared = shared + keys @ self._matrix(self.object_values, keys.dtype).mT
             places = keys @ self.inner.weight.to(keys.dtype).mT if self._values == "tabr" else None
             return Values(shared, places)
 
@@ -128,7 +130,7 @@ class Hops(nn.Module):
             return keys
         with torch.autocast(keys.device.type, enabled=False):
             keys = _wide(keys)
-            return keys + keys @ self.key_changes[hop].to(keys.dtype).mT
+            return keys + keys @ self._matrix(self.key_changes[hop], keys.dtype).mT
 
     def layer(self, query: Tensor) -> ClassRead:
         """Class scores ``W u`` of queries after the last hop."""
@@ -141,6 +143,11 @@ class Hops(nn.Module):
         of_differences = 3 if self._values == "tabr" else 0
         return 4 * support * embedding_size * (6 + self.number + of_differences)
 
+    @staticmethod
+    def _matrix(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+        """(D, D) V, W_2 or A_h, of the parameter for it."""
+        return parameter.to(dtype) / parameter.shape[-1]
+
     def _origins(self, query: Tensor) -> Tensor | None:
         """(B, H) ``W_1 u_b + b``, from which places ``W_1 m_i`` are subtracted."""
         if self._values != "tabr":
@@ -151,7 +158,7 @@ class Hops(nn.Module):
         moved = query + read.shared
         if read.differences is None:
             return moved
-        return moved + read.differences @ self.outer.to(query.dtype).mT
+        return moved + read.differences @ self._matrix(self.outer, query.dtype).mT
 
 
 def hops_of(*, hops: int, **words: str) -> Hops | None:

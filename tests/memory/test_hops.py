@@ -140,14 +140,14 @@ def in_one_graph(case: Case, exclude: Tensor | None, *, k: int = M, keep: bool =
         return chosen
 
     for hop in range(hops.number):
-        hop_keys = keys + keys @ hops.key_changes[hop].T if hops.has_own_keys else keys
+        hop_keys = keys + keys @ hops.key_changes[hop].T / D if hops.has_own_keys else keys
         weights = scored(hop_keys).softmax(1)
         values = hops.class_values[labels].expand(B, M, D)
         if hasattr(hops, "object_values"):
-            values = values + keys @ hops.object_values.T
+            values = values + keys @ hops.object_values.T / D
         if hasattr(hops, "outer"):
             inner = torch.relu(hops.inner(reader[:, None] - keys))
-            values = values + inner @ hops.outer.T
+            values = values + inner @ hops.outer.T / D
         reader = reader + (weights[:, :, None] * values).sum(1)
     if hops.answers_by_layer:
         scores = reader @ hops.answer_keys.T
@@ -167,7 +167,7 @@ def by_plain_loop(case: Case, exclude: list[int]) -> list[list[float]]:
             moved = list(u)
             for p, i in zip(weights, others, strict=True):
                 for d in range(D):
-                    value = sum(of_object[d][e] * keys[i][e] for e in range(D)) + of_class[labels[i]][d]
+                    value = sum(of_object[d][e] * keys[i][e] for e in range(D)) / D + of_class[labels[i]][d]
                     moved[d] += p * value
             u = moved
         weights = _softmax([sum(a * b for a, b in zip(u, keys[i], strict=True)) for i in others])

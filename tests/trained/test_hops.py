@@ -48,7 +48,7 @@ def by_plain_loop(memory: TrainedMemory, query: list[float]) -> list[float]:
         moved = list(query)
         for p, (key, name) in zip(weights(query), objects, strict=True):
             for d in range(size):
-                value = math.fsum(of_object[d][e] * key[e] for e in range(size))
+                value = math.fsum(of_object[d][e] * key[e] for e in range(size)) / size
                 moved[d] += p * (value + of_class.get(name, [0.0] * size)[d])
         query = moved
     masses = dict.fromkeys(content.classes, 0.0)
