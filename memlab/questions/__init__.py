@@ -1,0 +1,7 @@
+"""Memory networks that answer questions over a story: each query has a support of its own."""
+
+from memlab.questions.batch import StoryBatch, StoryEncoder
+from memlab.questions.memn2n import MemN2N
+from memlab.questions.network import StoryNetwork, StoryRead
+
+__all__ = ["MemN2N", "StoryBatch", "StoryEncoder", "StoryNetwork", "StoryRead"]
