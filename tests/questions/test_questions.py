@@ -10,7 +10,7 @@ import torch
 
 from memlab.data.stories import Question, Story, words
 from memlab.data.vocabulary import UNKNOWN
-from memlab.questions import MemN2N, StoryEncoder
+from memlab.questions import ItemNetwork, MemN2N, StoryEncoder
 
 STORIES = [
     Story(
@@ -186,3 +186,63 @@ def test_random_noise_puts_empty_sentences_between_those_told() -> None:
 def test_values_out_of_range_are_refused(words: dict[str, Any], wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
         network(encoder(), **words)
+
+
+class TestItems:
+    def network(self, made: StoryEncoder) -> ItemNetwork:
+        torch.manual_seed(0)
+        sizes = {"longest": 4, "size": 5, "hidden": 6, "entity_size": 4, "relation_size": 3}
+        net = ItemNetwork(words=len(made.vocabulary), answers=len(made.answers), **sizes).double()
+        torch.nn.init.normal_(net.places)
+        return net
+
+    def longer(self) -> list[Story]:
+        """Stories of lengths that are not read together."""
+        told = tuple(f"John went {'on ' * (place % 5)}." for place in range(20))
+        return [*STORIES, Story(told, (Question("Where is John?", "milk", 9), Question("Who moved?", "milk", 20)))]
+
+    def test_is_the_recurrence_over_sentences(self) -> None:
+        made = encoder()
+        net, number = self.network(made), 0
+        scores = net.read(made.batch(self.longer())).scores
+
+        def vector(text: str) -> torch.Tensor:
+            numbers = made.vocabulary.numbers(words(text))
+            places = [min(place, len(net.places) - 1) for place in range(len(numbers))]
+            total = [net.words.weight[each] * net.places[at] for each, at in zip(numbers, places, strict=True)]
+            return torch.stack(total).sum(0)
+
+        def unit(made_of: torch.Tensor) -> torch.Tensor:
+            length: torch.Tensor = made_of.norm()
+            return made_of / length
+
+        for story in self.longer():
+            for question in story.questions:
+                memory = torch.zeros(4, 3, 4, dtype=torch.float64)
+                for text in story.sentences[: question.before]:
+                    (e1, e2), (r1, r2, r3) = (
+                        [unit(each(vector(text))) for each in networks] for networks in (net.entities, net.relations)
+                    )
+                    w, m, b = (torch.einsum("d,r,drx->x", e, r, memory) for e, r in ((e1, r1), (e1, r2), (e2, r3)))
+                    for e, r, v in ((e1, r1, e2 - w), (e1, r2, w - m), (e2, r3, e1 - b)):
+                        memory = memory + torch.einsum("d,r,x->drx", e, r, v)
+                at = unit(net.asked_entity(vector(question.text)))
+                total = torch.zeros(4, dtype=torch.float64)
+                for each in net.asked_relations:
+                    at = net.norm(torch.einsum("d,r,drx->x", at, unit(each(vector(question.text))), memory))
+                    total = total + at
+                torch.testing.assert_close(scores[number], total @ net.answer.weight.mT, rtol=1e-9, atol=1e-11)
+                number += 1
+
+    def test_a_story_is_answered_alone_as_among_others(self) -> None:
+        made = encoder()
+        net = self.network(made)
+        together = net.read(made.batch(self.longer())).scores
+        alone = torch.cat([net.read(made.batch([story])).scores for story in self.longer()])
+        torch.testing.assert_close(alone, together, rtol=1e-10, atol=1e-12)
+
+    def test_all_that_is_learned_has_a_gradient(self) -> None:
+        made = encoder()
+        net = self.network(made)
+        net.losses(made.batch(STORIES)).sum().backward()
+        assert all(each.grad is not None and bool(each.grad.any()) for each in net.parameters())
