@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from memlab.data.stories import Question, Story, read_sentences, read_stories
-from tests.conftest import SHARED_DATA
 
 BABI = """\
 1 Mary moved to the bathroom.
@@ -124,18 +123,3 @@ def test_a_story_without_questions_is_numbered_or_not(tmp_path: Path) -> None:
     assert read_sentences(written(tmp_path, f"{told[0]}\n\nThe {told[1]}\n")) == (told[0], f"The {told[1]}")
     with pytest.raises(ValueError, match=r"story.txt:2: has a tab"):
         read_sentences(written(tmp_path, "1 Mary moved.\n2 Where is Mary?\thall\n"))
-
-
-def test_all_of_bAbI_is_read(tmp_path: Path) -> None:  # noqa: N802
-    import tarfile
-
-    archive = SHARED_DATA / "babi-tasks_1-20_v1-2.tar.xz"
-    if not archive.is_file():
-        pytest.skip(f"no bAbI in {SHARED_DATA}")
-    with tarfile.open(archive) as file:
-        file.extractall(tmp_path, filter="data")
-    for files in (tmp_path / "tasks_1-20_v1-2" / "en").glob("*.txt"):
-        stories = read_stories(files)
-        questions = [question for story in stories for question in story.questions]
-        assert len(questions) == 1000
-        assert all(max(each.supporting) < each.before for each in questions)
