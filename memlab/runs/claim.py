@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ LOCKED = (errno.EACCES, errno.EAGAIN)
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 TAKEN_AWAY = (errno.ENOENT, errno.ESTALE)
 """The folder, by a command that had found it empty, or the file, by who has just come to its end."""
+MOMENTS, MOMENT = 50, 0.01
+"""How often, and after how many seconds each time, it is looked for who works in a folder."""
 
 _mine: set[Path] = set()
 
@@ -91,7 +94,7 @@ def _lock(handle: int, folder: Path, *, is_new: bool) -> None:
     except OSError as error:
         if is_new and error.errno in WITHOUT_LOCKS:
             return
-        who = os.pread(handle, 1000, 0).decode(errors="replace") or "another process"
+        who = _holder(handle)
         if error.errno in WITHOUT_LOCKS:
             raise FolderInUseError(
                 f"{in_utf8(folder)}: is being worked in by {who}, or was when that was killed, which this file system"
@@ -102,3 +105,12 @@ def _lock(handle: int, folder: Path, *, is_new: bool) -> None:
                 f"{in_utf8(folder)}: is being worked in by {who}; wait for its end, or take another folder"
             ) from error
         raise
+
+
+def _holder(handle: int) -> str:
+    """Who has locked the file, in words; who has done so just now is about to write it."""
+    for _ in range(MOMENTS):
+        if who := os.pread(handle, 1000, 0).decode(errors="replace"):
+            return who
+        time.sleep(MOMENT)
+    return "another process"
