@@ -29,8 +29,8 @@ from memlab.training.checkpoint_files import (
     take_place,
 )
 from memlab.training.metrics_file import MetricsFile
-from memlab.training.module import MemoryClassifier
 from memlab.training.processes import greatest
+from memlab.training.trained_module import TrainedModule
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class LastCheckpoint(Checkpoint):
         """
         signals.put_off(False)
         if self._ended_within_epoch:
-            assert isinstance(pl_module, MemoryClassifier)
+            assert isinstance(pl_module, TrainedModule)
             _close_epoch(trainer, pl_module)
         (noted,) = greatest(trainer, signals.noted() or 0)
         if noted:
@@ -314,7 +314,7 @@ def _begin_with_validation(loop: dict[str, Any]) -> None:
     progress["is_last_batch"] = False
 
 
-def _close_epoch(trainer: pl.Trainer, pl_module: MemoryClassifier) -> None:
+def _close_epoch(trainer: pl.Trainer, pl_module: TrainedModule) -> None:
     """End the epoch within which training had ended: Lightning does not go back into it if it has nothing to train."""
     pl_module.close_epoch()
     trainer.fit_loop.epoch_loop._batches_that_stepped += 1

@@ -8,10 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Timer
 
-from memlab.training.module import MemoryClassifier
+from memlab.training.trained_module import TrainedModule
+
+LISTED = {"class_names": "classes"}
+"""Marks that are lists of what the data has, and what they are called."""
 
 
-def check_fits(checkpoint: dict[str, Any], model: MemoryClassifier, *, name: str) -> None:
+def check_fits(checkpoint: dict[str, Any], model: TrainedModule, *, name: str) -> None:
     """See that a checkpoint fits the model.
 
     Args:
@@ -20,25 +23,24 @@ def check_fits(checkpoint: dict[str, Any], model: MemoryClassifier, *, name: str
         name: what it is called, to be told.
 
     Raises:
-        ValueError: if it is of another encoder, similarity or set of classes.
+        ValueError: if it has other marks, as another encoder, or weights of other shapes.
     """
-    classes = checkpoint["memlab"]["class_names"]
-    if classes != list(model.class_names):
-        raise ValueError(
-            f"{name}: was trained on the classes {_listed(classes)}, and the data has {_listed(model.class_names)};"
-            " must be the same, choose the data it was trained on"
-        )
-    for part, module in [("encoder", model.encoder), ("similarity", model.memory.similarity)]:
-        theirs, ours = checkpoint["memlab"][part], type(module).__name__
-        if theirs != ours:
+    for part, ours in model.marks.items():
+        if (theirs := checkpoint["memlab"].get(part)) == ours:
+            continue
+        if part in LISTED and theirs is not None:
             raise ValueError(
-                f"{name}: holds the {part} {theirs}, and the model has {ours}; must be the same, choose the {part} it"
-                " was trained with"
+                f"{name}: was trained on the {LISTED[part]} {_listed(theirs)}, and the data has {_listed(ours)};"
+                " must be the same, choose the data it was trained on"
             )
+        raise ValueError(
+            f"{name}: holds the {part} {theirs}, and the model has {ours}; must be the same, choose the {part} it"
+            " was trained with"
+        )
     _check_shapes(checkpoint, model, name=name)
 
 
-def _check_shapes(checkpoint: dict[str, Any], model: MemoryClassifier, *, name: str) -> None:
+def _check_shapes(checkpoint: dict[str, Any], model: TrainedModule, *, name: str) -> None:
     theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     if different := sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name)):

@@ -39,7 +39,8 @@ from memlab.memory.out_of_memory import OutOfMemoryError, until_it_fits
 from memlab.memory.stored_keys import in_evaluation
 from memlab.training.allocations import Allocations, Mark, Size, extrapolated, recorded
 from memlab.training.datamodule import EpisodeDataModule
-from memlab.training.module import MemoryClassifier, parameter_groups
+from memlab.training.module import MemoryClassifier
+from memlab.training.trained_module import parameter_groups
 from memlab.training.trainer import RaiseMallocThresholds
 
 QUERIES, OBJECTS, KEYS = (2, 4), (4, 8), (128, 256)

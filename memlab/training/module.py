@@ -6,11 +6,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from memlab import draws, functional
 from memlab.checks import check_switch
@@ -22,13 +19,13 @@ from memlab.memory.out_of_memory import Step, until_it_fits
 from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
 from memlab.memory.stored_keys import StoredKeys
-from memlab.training.checkpoint_files import CHECKPOINT_FORMAT
 from memlab.training.datamodule import EpisodeDataModule
-from memlab.training.metrics import EvaluationMetrics, StepFigures
-from memlab.training.processes import added_up, check_alike, largest
+from memlab.training.metrics import EvaluationMetrics
+from memlab.training.processes import check_alike
+from memlab.training.trained_module import TrainedModule
 
 
-class MemoryClassifier(pl.LightningModule):
+class MemoryClassifier(TrainedModule):
     """Trains an encoder so that attention over a memory of labelled objects gives the class.
 
     Logs ``train/loss``, ``train/accuracy`` and ``train/absent_class_rate`` (share of queries whose class the support
@@ -42,10 +39,8 @@ class MemoryClassifier(pl.LightningModule):
         memory: reads a support in training.
         reading: reads the whole training set in evaluation.
         class_names: name of each class, by class id.
-        optimizer: makes the optimizer from the parameters.
-        scheduler: learning rate over the training: its ``factor`` as a function of progress
-            (`memlab.training.schedules`), or Lightning's configuration of a scheduler (``interval``, ``monitor``, ...)
-            whose ``scheduler`` makes it from the optimizer.
+        optimizer: see `TrainedModule.prepare_training`.
+        scheduler: see `TrainedModule.prepare_training`.
         evidence_k: support objects that `predict_step` and the test give for each query.
         compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
 
@@ -57,10 +52,6 @@ class MemoryClassifier(pl.LightningModule):
     """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
     tested_keys: StoredKeys
     """What was read in the last test; of several processes the first has it."""
-    train_figures: dict[str, float]
-    """Of the last epoch."""
-    validated_epoch: int
-    """The epoch of the last validation, counted from 0."""
 
     def __init__(
         self,
@@ -83,38 +74,22 @@ class MemoryClassifier(pl.LightningModule):
         self.memory = memory
         memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
         self.class_names = class_names
-        self._make_optimizer = optimizer
-        self._scheduler = scheduler
         self._evidence_k = evidence_k
         self._reading = reading
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ValueError(
                 "encoder: has no parameters to train; must have some, or be read by a similarity with learn_scale=true"
             )
-        for name, value in optimizer.keywords.items():
-            if isinstance(value, str):
-                raise ValueError(f"optimizer.{name}={value}: must be a number")
-        try:
-            self._make_optimizer([nn.Parameter(torch.zeros(1))])
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"optimizer: {error}") from error
-        self._steps = StepFigures()
-        self._resumed: dict[str, Any] = {}
-        self.train_figures = {}
-        self.validated_epoch = 0
+        self.prepare_training(optimizer, scheduler)
         self.validation_metrics = EvaluationMetrics(len(class_names), "validation")
         self.test_metrics = EvaluationMetrics(len(class_names), "test")
-
-    def on_train_epoch_start(self) -> None:
-        """Note what is trained: to ask all modules at every step takes as long as a small encoder does."""
-        self._trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def training_step(self, batch: Episode, batch_idx: int) -> Tensor:
         """Mean loss of the queries given their support; computed again in smaller chunks when memory runs out."""
         loss, right, absent = until_it_fits(
             partial(self._step, batch),
             shrink=self.memory.shrink,
-            parameters=self._trained,
+            parameters=self.trained,
             device=self.device,
         )
         size = len(batch.labels)
@@ -123,23 +98,11 @@ class MemoryClassifier(pl.LightningModule):
             "accuracy": right.sum(),
             "absent_class_rate": absent.sum(),
         }.items():
-            self._steps.take(name, total / max(size, 1), weight=size)
+            self.steps.take(name, total / max(size, 1), weight=size)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if every and (self.trainer.global_step + 1) % every == 0:
-            self._tell_step(self._added_up(loss.detach()), batch_size=batch.batch_size)
+            self.tell_step(self.added_up(loss.detach()), batch_size=batch.batch_size)
         return loss
-
-    def _tell_step(self, loss: Tensor, *, batch_size: int) -> None:
-        """Show the loss of a step, and give it to the loggers.
-
-        Lightning would give what it was last told once more at the last step, which a run that has gone on was not.
-        """
-        words: dict[str, Any] = {"on_step": True, "on_epoch": False, "batch_size": batch_size}
-        self.log("train/step_loss", loss, prog_bar=True, logger=False, **words)
-        if not self.trainer.fit_loop._should_accumulate():
-            for logger in self.trainer.loggers:
-                figures = {"train/step_loss": float(loss), "epoch": self.current_epoch}
-                logger.log_metrics(figures, step=self.trainer.global_step)
 
     def _step(self, episode: Episode) -> Step:
         with draws.of_objects(episode.ids, purpose=draws.ENCODED_QUERIES):
@@ -148,49 +111,10 @@ class MemoryClassifier(pl.LightningModule):
         loss = functional.own_nll(own, num_classes=len(self.class_names)).sum() / episode.batch_size
         return Step(loss, own.right, own.log_mass.isneginf())
 
-    def step_begins(self) -> None:
-        """What is measured from now on is of a step that may yet be left out."""
-        self._steps.mark()
-
-    def step_is_left_out(self) -> None:
-        """What was measured of it does not count."""
-        self._steps.back()
-
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
         """Let the memory take note that the step is over, and take what it tells of it."""
         for name, value in self.memory.after_step().items():
-            self._steps.take(name, value, weight=1 / self.trainer.world_size)
-
-    def on_train_epoch_end(self) -> None:
-        """Log what the steps were like."""
-        self.close_epoch()
-        self.log_dict(self.train_figures, logger=False)
-
-    def close_epoch(self) -> None:
-        """Give the figures of the steps to the loggers.
-
-        At once, not when all hooks are through: the checkpoint of the end of an epoch is to have them behind it.
-        """
-        figures = self._steps.close(self._added_up, self._largest)
-        self.train_figures = {f"train/{name}": float(value) for name, value in figures.items()}
-        for logger in self.trainer.loggers:
-            logger.log_metrics({**self.train_figures, "epoch": self.current_epoch}, step=self.trainer.global_step - 1)
-
-    def on_train_start(self) -> None:
-        """Let a run that goes on from a checkpoint follow its own schedule at once, not the rate the other left."""
-        self.on_train_epoch_start()  # which within an epoch Lightning does not call
-        if self._resumed:
-            self._steps.restore(self._resumed["steps"], self.device, counts=self.trainer.is_global_zero)
-            self.trainer.callback_metrics.update(
-                {name: torch.tensor(value) for name, value in self._resumed["figures"].items()}
-            )
-            self._resumed = {}
-        for config in self.trainer.lr_scheduler_configs:
-            scheduler = config.scheduler
-            if isinstance(scheduler, LambdaLR):
-                groups = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-                for group, first_rate, factor in groups:
-                    group["lr"] = first_rate * factor(scheduler.last_epoch)
+            self.steps.take(name, value, weight=1 / self.trainer.world_size)
 
     def on_validation_epoch_start(self) -> None:
         """Encode the whole training set, once for all evaluation batches."""
@@ -272,12 +196,6 @@ class MemoryClassifier(pl.LightningModule):
         everyone = Processes.of().sharing(len(batch.labels))
         return everyone.gathered(query[: everyone.sizes[everyone.rank]])
 
-    def _added_up(self, tensor: Tensor) -> Tensor:
-        return added_up(self.trainer, tensor)
-
-    def _largest(self, tensor: Tensor) -> Tensor:
-        return largest(self.trainer, tensor)
-
     def _encode_memory(self) -> None:
         self._reading.open(self.memory.stored_keys(lambda: self._encoded(self._datamodule.stored_support())))
 
@@ -302,53 +220,26 @@ class MemoryClassifier(pl.LightningModule):
                 batch_size=self._datamodule.eval_batch_size,
             )
 
-    def configure_optimizers(self) -> Any:
-        """The optimizer and its learning-rate schedule."""
-        optimizer = self._make_optimizer(parameter_groups(self))
-        if "factor" in self._scheduler:
-            factor, steps = self._scheduler["factor"], self.trainer.estimated_stepping_batches
-            scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps))
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        followed = {"frequency": self.trainer.check_val_every_n_epoch} if "monitor" in self._scheduler else {}
-        config = {**followed, **self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)}
-        return {"optimizer": optimizer, "lr_scheduler": config}
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the memory has stored, the figures of the last validation, and what a start from it is checked by.
-
-        Tensors and plain values only.
-        """
-        logged = self.trainer.callback_metrics
-        checkpoint["memory"] = self.memory.state()
-        checkpoint["memlab"] = {
-            "format": CHECKPOINT_FORMAT,
+    @property
+    def marks(self) -> dict[str, Any]:
+        """See `TrainedModule.marks`."""
+        return {
             "class_names": list(self.class_names),
             "encoder": type(self.encoder).__name__,
             "similarity": type(self.memory.similarity).__name__,
-            "epoch": self.validated_epoch,
-            "figures": {name: float(logged[name]) for name in logged if name.startswith("validation/")},
-            "train_figures": self.train_figures,
-            "steps": self._steps.state(self._added_up, self._largest),
         }
 
+    def support_ids(self, batch: Episode) -> list[int]:
+        """See `TrainedModule.support_ids`."""
+        ids: list[int] = batch.support.ids.tolist()
+        return ids
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the memory has stored."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["memory"] = self.memory.state()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have the memory and the figures go on with what was stored."""
+        """Have the memory go on with what was stored."""
+        super().on_load_checkpoint(checkpoint)
         self.memory.restore(checkpoint["memory"])
-        self._resumed = checkpoint["memlab"]
-        self.validated_epoch, self.train_figures = self._resumed["epoch"], self._resumed["train_figures"]
-
-
-def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    """The parameters to be trained, with weight decay for weights of layers alone.
-
-    Weights are matrices or larger. Biases, factors of normalisations and the logarithm of a scale are vectors or
-    numbers that have no reason to be near 0.
-    """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    weights = [parameter for parameter in trained if parameter.dim() >= 2]
-    others = [parameter for parameter in trained if parameter.dim() < 2]
-    groups: list[dict[str, Any]] = [
-        {"name": "weights", "params": weights},
-        {"name": "others", "params": others, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]

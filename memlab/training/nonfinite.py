@@ -15,12 +15,11 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from memlab.checks import check_choice, check_whole_number
-from memlab.data.episodes import Episode
 from memlab.files import write_whole
 from memlab.memory.exchange import Processes
 from memlab.training.checkpoints import LastCheckpoint
-from memlab.training.module import MemoryClassifier
 from memlab.training.processes import added_up
+from memlab.training.trained_module import TrainedModule
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +55,15 @@ class NonFinite(pl.Callback):
         self.skipped = 0
         """Steps left out so far."""
         self._in_a_row = 0
-        self._batches: list[Episode] = []
+        self._batches: list[Any] = []
         self._losses: list[Tensor] = []
         self._found: dict[str, Any] = {}
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Episode, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep the batch: a step may have several."""
-        assert isinstance(pl_module, MemoryClassifier)
+        assert isinstance(pl_module, TrainedModule)
         if not self._batches:
             pl_module.step_begins()
         self._batches.append(batch)
@@ -81,7 +80,7 @@ class NonFinite(pl.Callback):
         Raises:
             DivergenceError: if training is to stop.
         """
-        assert isinstance(pl_module, MemoryClassifier)
+        assert isinstance(pl_module, TrainedModule)
         scales_loss = getattr(trainer.precision_plugin, "scaler", None) is not None
         gradients = [] if scales_loss else _gradients(optimizer)
         largest = torch.stack([*(loss.abs() for loss in self._losses), *_largest(gradients)]).sum()
@@ -115,9 +114,7 @@ class NonFinite(pl.Callback):
         """Count on."""
         self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
 
-    def _tell(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batches: list[Episode], losses: list[Tensor]
-    ) -> str:
+    def _tell(self, trainer: pl.Trainer, module: TrainedModule, batches: list[Any], losses: list[Tensor]) -> str:
         """Write the files, if the run has a folder; what was found, in words.
 
         Of several steps in a row the first: the others begin with the same state.
@@ -128,7 +125,7 @@ class NonFinite(pl.Callback):
             "losses": [str(float(added_up(trainer, loss))) for loss in losses],  # JSON has no NaN
             "parameters": [
                 name
-                for name, each in pl_module.named_parameters()
+                for name, each in module.named_parameters()
                 if each.grad is not None and not each.grad.isfinite().all()
             ],
             "objects": _of_all(trainer, [batch.ids.tolist() for batch in batches]),
@@ -142,7 +139,7 @@ class NonFinite(pl.Callback):
         lines = (f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
         if trainer.is_global_zero:
             write_whole(folder.parent / FILE, "{\n" + ",\n".join(lines) + "\n}\n")
-        self._found = {**found, "support": [batch.support.ids.tolist() for batch in batches]}
+        self._found = {**found, "support": [module.support_ids(batch) for batch in batches]}
         trainer.save_checkpoint(folder / STATE)
         self._found = {}
         return f"{what} (its objects: {FILE}, the state before it: {folder.name}/{STATE})"

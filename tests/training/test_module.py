@@ -22,8 +22,9 @@ from memlab.memory.reading import ReadAll
 from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.training.datamodule import EpisodeDataModule
-from memlab.training.module import MemoryClassifier, parameter_groups
+from memlab.training.module import MemoryClassifier
 from memlab.training.schedules import CosineAnnealing
+from memlab.training.trained_module import parameter_groups
 from tests.conftest import quiet_trainer
 
 N, C = 60, 3
