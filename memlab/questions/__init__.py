@@ -1,8 +1,9 @@
 """Memory networks that answer questions over a story: each query has a support of its own."""
 
-from memlab.questions.batch import StoryBatch, StoryEncoder
+from memlab.questions.batch import StoryBatch
+from memlab.questions.encoded import EncodedStories, StoryEncoder
 from memlab.questions.items import ItemNetwork
 from memlab.questions.memn2n import MemN2N
 from memlab.questions.network import StoryNetwork, StoryRead
 
-__all__ = ["ItemNetwork", "MemN2N", "StoryBatch", "StoryEncoder", "StoryNetwork", "StoryRead"]
+__all__ = ["EncodedStories", "ItemNetwork", "MemN2N", "StoryBatch", "StoryEncoder", "StoryNetwork", "StoryRead"]

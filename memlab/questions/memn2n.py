@@ -76,12 +76,11 @@ class MemN2N(StoryNetwork):
 
     def read(self, batch: StoryBatch) -> StoryRead:
         """See `StoryNetwork.read`."""
-        ages = self._ages(batch)
-        question = self.embeddings[0] if self.is_adjacent else self.of_question
-        query = sentence_vectors(question, batch.questions, encoding=self.encoding)
-        sentences = [sentence_vectors(each, batch.words, encoding=self.encoding) for each in self.embeddings]
-        cells = batch.sentences[batch.cells]
-        held = [vectors[cells] + times[ages] for vectors, times in zip(sentences, self.times, strict=True)]
+        question = self.embeddings[:1] if self.is_adjacent else self.of_question[None]
+        query = sentence_vectors(question, batch.questions, encoding=self.encoding)[:, 0]
+        sentences = sentence_vectors(self.embeddings, batch.words, encoding=self.encoding)
+        times = self.times.transpose(0, 1)
+        held = (sentences[batch.sentences[batch.cells]] + times[self._ages(batch)]).unbind(1)
         weights = []
         for hop in range(self.hops):
             keys, values = held[hop : hop + 2] if self.is_adjacent else held

@@ -11,45 +11,36 @@ from memlab.data.vocabulary import PADDING
 ENCODINGS = ("bag", "position")
 
 
-def position_weights(length: Tensor, longest: int, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Position encoding ``l_kj = (1 - j/J) - (k/d) (1 - 2 j/J)`` (Sukhbaatar et al. 2015, section 4.1).
+def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str) -> Tensor:
+    """The sum of the vectors of the words of each sentence, ``sum_j l_j * x_j``.
+
+    For a bag l is 1. Position encoding has ``l_kj = (1 - j/J) - (k/d) (1 - 2 j/J)``, with places j of J words and
+    features k of d counted from 1 (Sukhbaatar et al. 2015, section 4.1): two weighted sums of words, put together.
 
     Args:
-        length: (U,) J, words of each sentence.
-        longest: of all.
-        size: d.
-        dtype: of l.
-
-    Returns:
-        (U, longest, d) l, with j and k counted from 1; beyond the end of a sentence it means nothing.
-
-    >>> position_weights(torch.tensor([2]), longest=2, size=2)
-    tensor([[[0.5000, 0.5000],
-             [0.5000, 1.0000]]])
-    """
-    place = torch.arange(1, longest + 1, device=length.device, dtype=dtype)[None, :, None]
-    place = place / length.clamp(min=1)[:, None, None]
-    feature = torch.arange(1, size + 1, device=length.device, dtype=dtype) / size
-    return (1 - place) - feature * (1 - 2 * place)
-
-
-def sentence_vectors(embedding: Tensor, words: Tensor, *, encoding: str) -> Tensor:
-    """The sum of the vectors of the words of each sentence, ``sum_j l_j * x_j``; l is 1 for a bag.
-
-    Args:
-        embedding: (V, d) vectors of words.
+        embeddings: (E, V, d) vectors of words, in E matrices.
         words: (U, J) words, padded with `memlab.data.vocabulary.PADDING`, which adds nothing.
-        encoding: ``bag`` or ``position``; see `position_weights`.
+        encoding: ``bag`` or ``position``.
 
     Returns:
-        (U, d).
+        (U, E, d).
 
     Raises:
         ValueError: for another encoding.
+
+    >>> sentence_vectors(torch.tensor([[[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]]]), torch.tensor([[1, 2]]), encoding="position")
+    tensor([[[2.5000, 4.5000]]])
     """
-    vectors = torch.nn.functional.embedding(words, embedding)
-    there = words != PADDING
-    if check_choice("encoding", encoding, ENCODINGS) == "position":
-        longest, size = vectors.shape[1:]
-        vectors = vectors * position_weights(there.sum(1), longest, size, vectors.dtype)
-    return (vectors * there[:, :, None]).sum(1)
+    matrices, _, size = embeddings.shape
+    table = embeddings.transpose(0, 1).flatten(1)
+    there = (words != PADDING).to(table.dtype)
+    if check_choice("encoding", encoding, ENCODINGS) == "bag":
+        return _summed(table, words, there).unflatten(1, (matrices, size))
+    place = torch.arange(1, words.shape[1] + 1, device=words.device) / there.sum(1, keepdim=True).clamp(min=1)
+    feature = torch.arange(1, size + 1, device=words.device, dtype=table.dtype) / size
+    alike = _summed(table, words, (1 - place) * there).unflatten(1, (matrices, size))
+    return alike + feature * _summed(table, words, (2 * place - 1) * there).unflatten(1, (matrices, size))
+
+
+def _summed(table: Tensor, words: Tensor, weights: Tensor) -> Tensor:
+    return torch.nn.functional.embedding_bag(words, table, mode="sum", per_sample_weights=weights)
