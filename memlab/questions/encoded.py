@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -98,14 +97,14 @@ class EncodedStories:
         """How many each story has."""
         return self._questions.lengths
 
-    @cached_property
+    @property
     def longest(self) -> int:
         """Words of the longest sentence or question."""
         return max(self._texts.longest, self._asked_texts.longest)
 
-    @cached_property
+    @property
     def most_told(self) -> int:
-        """Sentences that the question which may read most may read."""
+        """Sentences that a question may read, at most."""
         return int(self._told.max(initial=1))
 
     def batch(self, stories: Whole) -> StoryBatch:
@@ -168,7 +167,7 @@ class _Texts:
         self._text_of = _whole([places.setdefault(text, len(places)) for text in texts])
         self._words = _rectangle([vocabulary.numbers(words(text)) for text in places], filled_by=PADDING)
         self._lengths = (self._words != PADDING).sum(1)
-        self.longest = self._words.shape[1]
+        self.longest = int(self._lengths.max(initial=1))
 
     def rows(self, places: Whole) -> tuple[Whole, Whole]:
         """(U, J) words of the distinct texts at some places, and which of these each place has."""

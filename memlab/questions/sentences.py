@@ -28,19 +28,21 @@ def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str) -> Ten
     Raises:
         ValueError: for another encoding.
 
-    >>> sentence_vectors(torch.tensor([[[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]]]), torch.tensor([[1, 2]]), encoding="position")
+    >>> vectors = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]]])
+    >>> sentence_vectors(vectors, torch.tensor([[1, 2]]), encoding="position")
     tensor([[[2.5000, 4.5000]]])
     """
-    matrices, _, size = embeddings.shape
-    table = embeddings.transpose(0, 1).flatten(1)
-    there = (words != PADDING).to(table.dtype)
+    there = (words != PADDING).to(embeddings.dtype)
     if check_choice("encoding", encoding, ENCODINGS) == "bag":
-        return _summed(table, words, there).unflatten(1, (matrices, size))
+        return _summed(embeddings, words, there)
+    size = embeddings.shape[2]
     place = torch.arange(1, words.shape[1] + 1, device=words.device) / there.sum(1, keepdim=True).clamp(min=1)
-    feature = torch.arange(1, size + 1, device=words.device, dtype=table.dtype) / size
-    alike = _summed(table, words, (1 - place) * there).unflatten(1, (matrices, size))
-    return alike + feature * _summed(table, words, (2 * place - 1) * there).unflatten(1, (matrices, size))
+    feature = torch.arange(1, size + 1, device=words.device, dtype=embeddings.dtype) / size
+    ending = _summed(embeddings, words, (2 * place - 1) * there)
+    return _summed(embeddings, words, (1 - place) * there) + feature * ending
 
 
-def _summed(table: Tensor, words: Tensor, weights: Tensor) -> Tensor:
-    return torch.nn.functional.embedding_bag(words, table, mode="sum", per_sample_weights=weights)
+def _summed(embeddings: Tensor, words: Tensor, weights: Tensor) -> Tensor:
+    table = embeddings.transpose(0, 1).flatten(1)
+    summed: Tensor = torch.nn.functional.embedding_bag(words, table, mode="sum", per_sample_weights=weights)
+    return summed.view(len(words), len(embeddings), -1)
