@@ -174,7 +174,7 @@ def _act_when_called(event: Kill | Limit) -> None:
 def _draw_in_turn() -> None:
     import torch
 
-    from memlab.data.episodes import EpisodeDataset
+    from memlab.data import episodes
 
     generator = torch.Generator().manual_seed(0)
-    EpisodeDataset._generator = lambda *_: generator  # type: ignore[method-assign]
+    episodes.generator_of = lambda *_: generator

@@ -50,6 +50,12 @@ class EpisodeRows(NamedTuple):
     seed: int
 
 
+def generator_of(seed: int, *place: int) -> torch.Generator:
+    """What draws for an epoch, the place (epoch,), or for a step, the place (epoch, step), whoever computes it."""
+    words = np.random.SeedSequence([seed, *place, len(place)]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0]))
+
+
 class EpisodeDataset(Dataset[EpisodeRows]):
     """All episodes of all epochs, each computed from (seed, epoch, step) alone.
 
@@ -81,7 +87,7 @@ class EpisodeDataset(Dataset[EpisodeRows]):
     def __getitem__(self, place: tuple[int, int]) -> EpisodeRows:
         epoch, step = place
         batch = self._order_of(epoch)[step * self._batch_size :][: self._batch_size]
-        generator = self._generator(epoch, step)
+        generator = generator_of(self._seed, epoch, step)
         support = self._support.draw(labels=self._labels, batch=batch, size=self._size, generator=generator)
         seed = int(torch.randint(2**62, (), generator=generator))
         if support is None:
@@ -92,12 +98,8 @@ class EpisodeDataset(Dataset[EpisodeRows]):
     def _order_of(self, epoch: int) -> Tensor:
         """The order of an epoch, drawn once for all its steps."""
         if self._order[0] != epoch:
-            self._order = epoch, torch.randperm(len(self._rows), generator=self._generator(epoch))
+            self._order = epoch, torch.randperm(len(self._rows), generator=generator_of(self._seed, epoch))
         return self._order[1]
-
-    def _generator(self, *place: int) -> torch.Generator:
-        words = np.random.SeedSequence([self._seed, *place, len(place)]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(words[0]))
 
 
 class EpisodeOrder(Sampler[tuple[int, int]]):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +38,8 @@ class MemN2N(StoryNetwork):
         tying: ``adjacent`` or ``layerwise``.
         encoding: of sentences, ``bag`` or ``position``.
         random_noise: share of empty sentences that come into the memories in training, which shifts ages (RN).
+        linear_start: by what the learning rate is multiplied while the softmax is left out of the hops, which it is
+            until validation gets no better for the first time (LS); None to start with the softmax.
 
     Raises:
         ValueError: for a value out of range.
@@ -54,6 +58,7 @@ class MemN2N(StoryNetwork):
         tying: str,
         encoding: str,
         random_noise: float,
+        linear_start: float | None,
     ) -> None:
         super().__init__()
         check_whole_number("size", size)
@@ -61,8 +66,12 @@ class MemN2N(StoryNetwork):
         self.is_adjacent = check_choice("tying", tying, TYINGS) == "adjacent"
         self.encoding = check_choice("encoding", encoding, ENCODINGS)
         self.random_noise = check_number("random_noise", random_noise, at_least=0, below=1)
-        self.is_linear = False
-        """Whether the softmax of the hops is left out, as in a linear start (LS)."""
+        if linear_start is not None:
+            check_number("linear_start", linear_start, above=0)
+        self._linear_rate = linear_start
+        self._best_linear = math.inf
+        self.is_linear = linear_start is not None
+        """Whether the softmax of the hops is left out."""
         matrices = hops + 1 if self.is_adjacent else 2
         self.embeddings = nn.Parameter(torch.empty(matrices, words, size))
         self.times = nn.Parameter(torch.empty(matrices, most_cells, size))
@@ -90,6 +99,24 @@ class MemN2N(StoryNetwork):
             query = (query if self.is_adjacent else query @ self.between.mT) + read
         answer = self.embeddings[-1] if self.is_adjacent else self.of_answer
         return StoryRead(query @ answer[self.answer_words].mT, tuple(weights))
+
+    @property
+    def rate_factor(self) -> float:
+        """See `StoryNetwork.rate_factor`."""
+        return self._linear_rate if self.is_linear and self._linear_rate is not None else 1.0
+
+    def after_validation(self, nll: float) -> None:
+        """End the linear start if it is no better than before."""
+        self.is_linear = self.is_linear and nll < self._best_linear
+        self._best_linear = min(self._best_linear, nll)
+
+    def progress(self) -> dict[str, Any]:
+        """See `StoryNetwork.progress`."""
+        return {"is_linear": self.is_linear, "best_linear": self._best_linear}
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """See `StoryNetwork.restore`."""
+        self.is_linear, self._best_linear = progress["is_linear"], progress["best_linear"]
 
     def _ages(self, batch: StoryBatch) -> Tensor:
         """(P,) ages, in training with empty sentences in between."""

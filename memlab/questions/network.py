@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,3 +29,18 @@ class StoryNetwork(nn.Module):
     def losses(self, batch: StoryBatch) -> Tensor:
         """(Q,) nats, minus the log-probability of the true answer; 0 of one that training has not seen."""
         return F.cross_entropy(self.read(batch).scores, batch.answers, ignore_index=-1, reduction="none")
+
+    @property
+    def rate_factor(self) -> float:
+        """By what the learning rate is multiplied now, besides its schedule."""
+        return 1.0
+
+    def after_validation(self, nll: float) -> None:
+        """Take note of what a validation has come to, in nats per question."""
+
+    def progress(self) -> dict[str, Any]:
+        """Plain values that training goes on from, besides the weights."""
+        return {}
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """Go on from there."""

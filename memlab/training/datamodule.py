@@ -20,6 +20,7 @@ from memlab.data.objects import to_device
 from memlab.data.parts import part_of
 from memlab.data.support import Support, SupportSampler
 from memlab.signals import leave_to_parent
+from memlab.training.places import begin_step, place_of_next_step
 from memlab.training.trial import try_augmentation
 
 USUAL_VALIDATION, WORTH_VALIDATING = 0.1, 100
@@ -181,7 +182,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Episode | Queries:
         """Turn rows into inputs on the computing device."""
         if isinstance(batch, EpisodeRows):
-            _seed(batch.seed, device, rank=self._rank)
+            begin_step(batch.seed, device, rank=self._rank)
             mine = batch.query[part_of(len(batch.query), rank=self._rank, world=self._world)]
             queries = self._augmented(mine)
             support = self._whole_training_support if batch.support is None else self._augmented(batch.support)
@@ -231,10 +232,7 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """The place of the next step: epochs done, and steps done of the epoch under way."""
-        assert self.trainer is not None
-        epochs: Any = self.trainer.fit_loop.epoch_progress.current
-        batches: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return {"epoch": epochs.processed, "step": batches.processed if epochs.started > epochs.processed else 0}
+        return place_of_next_step(self.trainer)
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from there."""
@@ -252,19 +250,6 @@ def _validation_fraction(labels: Tensor) -> float:
     held_out = math.ceil(USUAL_VALIDATION * len(labels))
     enough = len(labels) >= WORTH_VALIDATING and held_out >= len(counts) and int(counts.min()) > 1
     return USUAL_VALIDATION if enough else 0.0
-
-
-def _seed(seed: int, device: torch.device, *, rank: int) -> None:
-    """Begin the step, and seed the generators in use, which are for what is not drawn by object: by process, then.
-
-    `torch.manual_seed` is slow on a CPU: it notes where, for devices that wake later.
-    """
-    draws.begin_step(seed)
-    seed += rank
-    if device.type == "cpu":
-        torch.default_generator.manual_seed(seed)
-    else:
-        torch.manual_seed(seed)
 
 
 def _as_it_is(rows: Any) -> Any:

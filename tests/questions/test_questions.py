@@ -38,7 +38,14 @@ def encoder(most_cells: int | None = None) -> StoryEncoder:
 
 def network(made: StoryEncoder, **words: Any) -> MemN2N:
     torch.manual_seed(0)
-    given: dict[str, Any] = {"tying": "adjacent", "encoding": "position", "hops": 2, "random_noise": 0.0, **words}
+    given: dict[str, Any] = {
+        "tying": "adjacent",
+        "encoding": "position",
+        "hops": 2,
+        "random_noise": 0.0,
+        "linear_start": None,
+        **words,
+    }
     return MemN2N(
         words=len(made.vocabulary), answer_words=made.answer_words, most_cells=made.most_cells or 50, size=4, **given
     ).double()
