@@ -4,6 +4,16 @@ from memlab.questions.batch import StoryBatch
 from memlab.questions.encoded import EncodedStories, StoryEncoder
 from memlab.questions.items import ItemNetwork
 from memlab.questions.memn2n import MemN2N
+from memlab.questions.memnn import MemNN
 from memlab.questions.network import StoryNetwork, StoryRead
 
-__all__ = ["EncodedStories", "ItemNetwork", "MemN2N", "StoryBatch", "StoryEncoder", "StoryNetwork", "StoryRead"]
+__all__ = [
+    "EncodedStories",
+    "ItemNetwork",
+    "MemN2N",
+    "MemNN",
+    "StoryBatch",
+    "StoryEncoder",
+    "StoryNetwork",
+    "StoryRead",
+]
