@@ -3,6 +3,7 @@
 from memlab.questions.batch import StoryBatch
 from memlab.questions.encoded import EncodedStories, StoryEncoder
 from memlab.questions.items import ItemNetwork
+from memlab.questions.lstm import LSTMReader
 from memlab.questions.memn2n import MemN2N
 from memlab.questions.memnn import MemNN
 from memlab.questions.network import StoryNetwork, StoryRead
@@ -10,6 +11,7 @@ from memlab.questions.network import StoryNetwork, StoryRead
 __all__ = [
     "EncodedStories",
     "ItemNetwork",
+    "LSTMReader",
     "MemN2N",
     "MemNN",
     "StoryBatch",
