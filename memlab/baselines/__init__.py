@@ -2,6 +2,16 @@
 
 from memlab.baselines.baseline import Baseline
 from memlab.baselines.nearest_neighbours import PCAKNN, EmbeddingKNN, PixelKNN
+from memlab.baselines.questions import AnswerPrior, NGrams, StoryBaseline
 from memlab.baselines.tangent_distance import TangentDistanceKNN
 
-__all__ = ["PCAKNN", "Baseline", "EmbeddingKNN", "PixelKNN", "TangentDistanceKNN"]
+__all__ = [
+    "PCAKNN",
+    "AnswerPrior",
+    "Baseline",
+    "EmbeddingKNN",
+    "NGrams",
+    "PixelKNN",
+    "StoryBaseline",
+    "TangentDistanceKNN",
+]
