@@ -41,6 +41,8 @@ class ItemNetwork(StoryNetwork):
         ValueError: for a value below 1.
     """
 
+    reads_all_cells = True
+
     def __init__(
         self, *, words: int, answers: int, longest: int, size: int, hidden: int, entity_size: int, relation_size: int
     ) -> None:

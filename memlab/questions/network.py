@@ -22,6 +22,9 @@ class StoryRead(NamedTuple):
 class StoryNetwork(nn.Module):
     """Answers questions over stories."""
 
+    reads_all_cells = False
+    """Whether batches must be made with ``most_cells=None``."""
+
     def read(self, batch: StoryBatch) -> StoryRead:
         """Read the stories, and answer."""
         raise NotImplementedError

@@ -6,71 +6,37 @@ import inspect
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.utils import instantiate
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from memlab.baselines import Baseline
 from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
 from memlab.data.datasets import LabelledData
 from memlab.data.datasets.options import OPTIONS, varied
 from memlab.data.objects import ObjectStore
-from memlab.device import machine_name
-from memlab.files import ADDRESS
 from memlab.memory import Memory, sharded
 from memlab.memory.hops import OPTIONS as OPTIONS_OF_HOPS
 from memlab.memory.hops import hops_of
 from memlab.memory.reading import check_k
 from memlab.memory.shared_reading import shared_reading
-from memlab.runs.results import versions
-from memlab.runs.resume import without_resume
+from memlab.runs.parts import Parts, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.trained.objects import KEPT
-from memlab.training.checkpoint_files import DamagedCheckpointError, read_checkpoint
-from memlab.training.checkpoints import LAST, newest_checkpoint
-from memlab.training.compatibility import check_fits, check_something_left
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
 
-T = TypeVar("T")
-
-SETUP_ERRORS = (HydraException, OmegaConfBaseException, MisconfigurationException, ValueError, OSError, ImportError)
-"""What a user's mistake shows as while a run is set up."""
 SHOWN = 100_000
 """Training objects, at most, that an encoder with ``fit_inputs`` is shown before training."""
 
 
 @dataclass
-class Run:
-    """Everything a run needs."""
-
-    datamodule: EpisodeDataModule
-    model: MemoryClassifier
-    trainer: pl.Trainer
-    callbacks: dict[str, pl.Callback]
-    """Those of the configuration, by name."""
-    start: Path | None
-    """The checkpoint to go on from."""
-    baselines: dict[str, Baseline]
-    facts: dict[str, Any]
-    """What is run, without which a figure means nothing."""
-
-    @property
-    def best_checkpoint(self) -> ModelCheckpoint:
-        """Of a run with a folder."""
-        callback = self.callbacks["best_checkpoint"]
-        assert isinstance(callback, ModelCheckpoint)
-        return callback
+class Run(Parts[EpisodeDataModule, MemoryClassifier]):
+    """Everything a run of the classifier needs."""
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -102,17 +68,12 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     check_switch("figures", cfg.figures)
     check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store
-    encoder = _made(cfg, "encoder", nn.Module, **words_for(cfg.encoder, store))
+    encoder = made(cfg, "encoder", nn.Module, **words_for(cfg.encoder, store))
     if (fit := getattr(encoder, "fit_inputs", None)) is not None:
         rows = datamodule.train_rows
         fit(store.take(rows[:: -(-len(rows) // SHOWN)], dtype=torch.float32))
-    callbacks = dict(instantiate(cfg.callbacks))
-    trainer = instantiate(
-        cfg.trainer,
-        batches=datamodule.batches,
-        callbacks=list(callbacks.values()),
-        logger=list(instantiate(cfg.get("logger", {})).values()),
-    )
+    callbacks = callbacks_of(cfg)
+    trainer = trainer_of(cfg, callbacks, datamodule.batches)
     memory = memory_of(cfg)
     if memory.needs_whole_support and not datamodule.reads_whole_training_set:
         support = HydraConfig.get().runtime.choices["support"]
@@ -142,10 +103,10 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
             "trainer.check_val_every_n_epoch=None: must be a number of epochs, so that the learning rate can follow"
             f" {cfg.scheduler.monitor} from one validation to the next"
         )
-    start = _start(cfg, model, trainer)
+    start = start_of(cfg, model, trainer)
     try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
     trainer.precision_plugin.convert_module(model)  # Lightning does so when it has loaded a checkpoint, rounded by then
-    facts = _facts(cfg, datamodule, model, trainer)
+    facts = facts_of(cfg, model, trainer, data=datamodule.data.name)
     return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
 
 
@@ -161,7 +122,7 @@ def memory_of(cfg: DictConfig) -> Memory:
         hops = hops_of(**settings_of_hops(cfg))
     for name in OPTIONS_OF_HOPS:
         del cfg.memory[name]
-    return _made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity), **({"hops": hops} if hops else {}))
+    return made(cfg, "memory", Memory, similarity=instantiate(cfg.similarity), **({"hops": hops} if hops else {}))
 
 
 def settings_of_hops(cfg: DictConfig) -> dict[str, Any]:
@@ -185,51 +146,12 @@ def _check_several(trainer: pl.Trainer, datamodule: EpisodeDataModule, *, alone:
         raise ValueError(f"{given}: must be at most {size}, the training objects, one for each process")
 
 
-def _start(cfg: DictConfig, model: MemoryClassifier, trainer: pl.Trainer) -> Path | None:
-    """The checkpoint to go on from: with ``resume`` the newest in the folder, if there is one."""
-    if cfg.resume and (newest := _newest(Path(cfg.callbacks.last_checkpoint.dirpath), trainer)):
-        check_fits(read_checkpoint(newest), model, name=str(newest))
-        return newest
-    if cfg.ckpt_path is None:
-        return None
-    if ADDRESS.match(str(cfg.ckpt_path)):
-        raise ValueError(f"ckpt_path={cfg.ckpt_path}: is an address; must be a file here, copy it first")
-    path = Path(cfg.ckpt_path)
-    try:
-        checkpoint = read_checkpoint(path)
-    except DamagedCheckpointError as error:
-        raise ValueError(f"ckpt_path={error}") from error
-    check_fits(checkpoint, model, name=f"ckpt_path={path}")
-    check_something_left(checkpoint, trainer, path=path)
-    return path
-
-
-def _newest(folder: Path, trainer: pl.Trainer) -> Path | None:
-    """The checkpoint to go on from; of several processes the first sees to the files, before the others read any."""
-    if trainer.is_global_zero:
-        return newest_checkpoint(folder)
-    return folder / LAST if (folder / LAST).is_file() else None
-
-
-def _made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
-    """What the target of a group gives, which may be of the user's own.
-
-    Raises:
-        ValueError: if it is something else.
-    """
-    part = instantiate(cfg[group], **words)
-    if not isinstance(part, kind):
-        given, wanted = type(part).__name__, f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
-        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give a {wanted}")
-    return part
-
-
 def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
     """What is given or the loader gives, as far as the options of every data set leave it."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
     options = {name: cfg.data.pop(name) for name in OPTIONS}
-    data = _made(cfg, "data", LabelledData) if given is None else given
+    data = made(cfg, "data", LabelledData) if given is None else given
     with parameters_of("data"):
         return varied(data, **options)
 
@@ -256,26 +178,3 @@ def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
             has = "words" if column.kind == "word" else "missing values"
             raise ValueError(f"encoder={name}: takes numbers alone, and column {column.name} has {has}; use table")
     return own
-
-
-def _facts(
-    cfg: DictConfig, datamodule: EpisodeDataModule, model: MemoryClassifier, trainer: pl.Trainer
-) -> dict[str, Any]:
-    """What is run, as far as it is known before training, so that nothing of it can fail when training is over."""
-    hydra = HydraConfig.get()
-    choices = {group: option for group, option in hydra.runtime.choices.items() if not group.startswith("hydra/")}
-    for name, value in (word.lstrip("+").split("=", 1) for word in hydra.overrides.task if "=" in word):
-        if name.endswith("._target_"):  # a class of the user's own, whatever option it was put into
-            choices[name.removesuffix("._target_").replace(".", "/")] = value
-    return {
-        "seed": cfg.seed,
-        "data": datamodule.data.name,
-        "overrides": without_resume(hydra.overrides.task),
-        "choices": choices,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "device": str(trainer.strategy.root_device),
-        "processes": trainer.world_size,
-        "machine": machine_name(trainer.strategy.root_device),
-        "precision": trainer.precision,
-        "versions": versions(),
-    }

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from memlab.files import check_new_or_empty
 from memlab.runs.claim import FILE as CLAIM
 from memlab.runs.claim import FolderInUseError, claimed
-from memlab.runs.composition import check_names, chosen_config, with_open_places
+from memlab.runs.composition import check_names, check_options, chosen_config, task_folder, with_open_places
 from memlab.runs.failure import FILE as FAILURE
 from memlab.runs.failure import note_failure
 from memlab.runs.help import help_text
@@ -56,15 +56,20 @@ def run(main: Callable[[], object], *, conf: str) -> None:
         released_at_end(),
         heeded(),
     ):
-        if not HELP.isdisjoint(sys.argv):
-            print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
-            return
         make_known()
+        if not HELP.isdisjoint(sys.argv):
+            with mistakes_in_one_line(ValueError):
+                print(help_text(conf, [word for word in sys.argv[1:] if not word.startswith("-")]))
+            return
         try:
-            sys.argv[1:] = with_open_places(words_to_go_on(sys.argv[1:], conf=conf))
+            words = with_open_places(words_to_go_on(sys.argv[1:], conf=conf))
         except NothingLeftError as finished:
             print(finished)
             return
+        with mistakes_in_one_line(ValueError):
+            task = task_folder(conf, words)
+            check_options(task, words)
+        sys.argv[1:] = [*([] if task == conf else ["--config-path", task]), *words]
         with unmistaken(), _search_in_one_line():
             main()
 

@@ -12,6 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from memlab.checks import check_choice
 
+USUAL_TASK = "classification"
+"""Its groups are those of the folder; another task has its own in ``tasks/NAME``, and some of those of the folder."""
+
+TASKS = "tasks"
+SHARED = ("callbacks", "hydra", "logger", "optimizer", "scheduler", "trainer")
+"""Groups of the folder that are those of every task."""
+
 BEST_IS = {
     "validation/nll": "min",
     "validation/accuracy": "max",
@@ -21,6 +28,7 @@ BEST_IS = {
     "validation/ece": "min",
     "validation/top5_accuracy": "max",
     "validation/auroc": "max",
+    "validation/error": "min",
 }
 """What a checkpoint can be chosen by, and which end of it is best. Nothing measured on test objects is among them."""
 
@@ -54,6 +62,62 @@ def conf_folder() -> Path:
     raise FileNotFoundError(f"{package / 'conf'}: is missing; install memlab anew")
 
 
+def task_folder(conf: str, words: Sequence[str]) -> str:
+    """The folder of the task that a command names.
+
+    Args:
+        conf: the folder of groups.
+        words: as given on the command line.
+
+    Raises:
+        ValueError: for a task that there is not.
+    """
+    given = [word.lstrip("+").removeprefix("task=") for word in words if word.lstrip("+").startswith("task=")]
+    known = [USUAL_TASK, *sorted(path.name for path in (Path(conf) / TASKS).iterdir())]
+    task = check_choice("task", given[-1] if given else USUAL_TASK, known)
+    return conf if task == USUAL_TASK else str(Path(conf) / TASKS / task)
+
+
+def groups_of(task: str) -> dict[str, list[str]]:
+    """The groups of a task, those within groups among them, with their options.
+
+    Args:
+        task: its folder; see `task_folder`.
+    """
+    own, shared = Path(task), Path(task).parent.parent
+    folders = [(own, own)]
+    if own.parent.name == TASKS:
+        folders += [(shared, shared / group) for group in SHARED]
+    found: dict[str, set[str]] = {}
+    for root, folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(root)
+            if group.parts and group.parts[0] != TASKS:
+                found.setdefault(str(group), set()).add(file.stem)
+    return {group: sorted(options) for group, options in sorted(found.items())}
+
+
+def check_options(task: str, words: Sequence[str]) -> None:
+    """See that no option is chosen that another task has in a group of the same name.
+
+    Args:
+        task: its folder; see `task_folder`.
+        words: as given on the command line.
+
+    Raises:
+        ValueError: if one is.
+    """
+    if Path(task).parent.name != TASKS:
+        return
+    groups = groups_of(task)
+    for group, given in (word.split("=", 1) for word in words if "=" in word):
+        for option in given.strip("[]").split(","):
+            if group in groups and not group.startswith("hydra") and option not in (*groups[group], "null", ""):
+                raise ValueError(
+                    f"{group}={option}: must be one of {', '.join(groups[group])} in task={Path(task).name}"
+                )
+
+
 def chosen_config(conf: str, words: Sequence[str]) -> DictConfig:
     """The configuration with the options chosen, and the parameters that they have.
 
@@ -62,10 +126,12 @@ def chosen_config(conf: str, words: Sequence[str]) -> DictConfig:
         words: as given on the command line; what does not choose one option of an outer group is passed over.
     """
     options = (word.split("=", 1) for word in words if "=" in word and "/" not in word)
-    chosen = [f"{group}={option}" for group, option in options if (Path(conf) / group / f"{option}.yaml").is_file()]
+    task = task_folder(conf, words)
+    groups = groups_of(task)
+    chosen = [f"{group}={option}" for group, option in options if option in groups.get(group, [])]
     if GlobalHydra.instance().is_initialized():
         return hydra.compose("config", chosen)
-    with hydra.initialize_config_dir(conf, version_base="1.3"):
+    with hydra.initialize_config_dir(task, version_base="1.3"):
         return hydra.compose("config", chosen)
 
 
@@ -79,7 +145,8 @@ def check_names(cfg: DictConfig, *, conf: str) -> None:
     Raises:
         ValueError: for a parameter or group that there is not.
     """
-    known = {*OmegaConf.load(Path(conf) / "config.yaml"), *(path.name for path in Path(conf).iterdir())}
-    if unread := sorted(map(str, cfg.keys() - known)):
+    task = task_folder(conf, [f"task={cfg.task}"])
+    groups = {group.split("/")[0] for group in groups_of(task)}
+    if unread := sorted(map(str, cfg.keys() - {*OmegaConf.load(Path(task) / "config.yaml"), *groups})):
         raise ValueError(f"{unread[0]}: there is no such parameter or group, nothing would read it; leave it out")
     check_choice("monitor", cfg.monitor, BEST_IS)

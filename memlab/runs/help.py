@@ -5,17 +5,22 @@ In place of Hydra's own help, which reads every file of all groups, and so takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import hydra
 from omegaconf import OmegaConf
 
+from memlab.runs.composition import groups_of, task_folder
+
 HEADER = """\
-Train and test a differentiable nearest-neighbour classifier.
+{purpose}
 
 Usage: python train.py [GROUP=OPTION ...] [PARAMETER=VALUE ...]
 """
+PURPOSES = {
+    "classification": "Train and test a differentiable nearest-neighbour classifier.",
+    "questions": "Train and test a memory network that answers questions over a story.",
+}
 COMMANDS = {
     "python train.py": "the default: a conv encoder on scikit-learn's digits, under a minute",
     "python train.py encoder=conv memory=chunked data=mnist data.root=FOLDER support.size=10000": (
@@ -26,6 +31,8 @@ COMMANDS = {
     ),
     "python train.py resume=outputs/RUN": "go on with a run that was interrupted",
     "python train.py ckpt_path=outputs/RUN/checkpoints/last.ckpt trainer.max_epochs=60": "go on from a checkpoint",
+    "python train.py task=questions --help": "the same for another task: questions over a story",
+    "python train.py task=questions data.tasks=[1,2,3]": "an end-to-end memory network for three of the bAbI tasks",
     "python train.py --cfg job --resolve": "print the composed configuration and stop",
 }
 
@@ -37,24 +44,19 @@ def help_text(conf: str, overrides: Sequence[str]) -> str:
         conf: the folder of groups.
         overrides: as given on the command line.
     """
-    with hydra.initialize_config_dir(conf, version_base="1.3"):
-        parameters = OmegaConf.to_yaml(hydra.compose("config", [*overrides]))
+    task = task_folder(conf, overrides)
+    with hydra.initialize_config_dir(task, version_base="1.3"):
+        cfg = hydra.compose("config", [*overrides])
+    groups = (f"{group}: {', '.join(options)}" for group, options in groups_of(task).items())
     return "\n".join(
         [
-            HEADER,
+            HEADER.format(purpose=PURPOSES[cfg.task]),
             "== Groups: choose with GROUP=OPTION ==",
-            *_groups(Path(conf)),
+            *(line for line in groups if not line.startswith("hydra")),
             "",
             "== Parameters and their values: change with PARAMETER=VALUE, as in optimizer.lr=1e-3 ==",
-            parameters,
+            OmegaConf.to_yaml(cfg),
             "== Useful commands ==",
             *(f"{command}\n    {purpose}" for command, purpose in COMMANDS.items()),
         ]
     )
-
-
-def _groups(conf: Path) -> Iterator[str]:
-    for folder in sorted(path for path in conf.rglob("*") if path.is_dir()):
-        group, options = folder.relative_to(conf), sorted(file.stem for file in folder.glob("*.yaml"))
-        if options and group.parts[0] != "hydra":
-            yield f"{group}: {', '.join(options)}"

@@ -30,9 +30,10 @@ from memlab.data.datasets import LabelledData
 from memlab.data.frames import frame_of
 from memlab.data.support import Support
 from memlab.memory import StoredKeys
-from memlab.runs.assembly import SETUP_ERRORS, Run, assemble
+from memlab.runs.assembly import Run, assemble
 from memlab.runs.composition import check_names, chosen_config, conf_folder
 from memlab.runs.mistakes import one_line
+from memlab.runs.parts import SETUP_ERRORS
 from memlab.runs.trained_memory import answers_by_layer, trained_model
 from memlab.trained.unsaved import UnsavedMemory
 from memlab.training.nonfinite import DivergenceError

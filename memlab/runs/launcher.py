@@ -1,4 +1,4 @@
-"""Hydra finds launchers in packages called ``hydra_plugins`` alone; this shows it the one that lies in ``plugins/``."""
+"""Hydra finds plugins in packages called ``hydra_plugins`` alone; this shows it those that lie in ``plugins/``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ FOLDER = str(Path(__file__).parent / "plugins")
 
 
 def make_known() -> None:
-    """Let Hydra take the launcher that ``conf/hydra/launcher/jobs.yaml`` names."""
+    """Let Hydra take the launcher of ``conf/hydra/launcher/jobs.yaml``, and find the groups that tasks share."""
     if FOLDER not in sys.path:
         sys.path.append(FOLDER)
     Plugins.instance().register(import_module("hydra_plugins.memlab_sweeps").Jobs)
+    Plugins.instance().register(import_module("hydra_plugins.memlab_tasks").SharedGroups)

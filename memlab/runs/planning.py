@@ -16,10 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from memlab.memory import ChunkedMemory
-from memlab.runs.assembly import SETUP_ERRORS, Run, assemble, memory_of
+from memlab.runs.assembly import Run, assemble, memory_of
 from memlab.runs.composition import check_names, chosen_config, conf_folder, with_open_places
 from memlab.runs.memory_advice import advice, chunked, lack, told
 from memlab.runs.mistakes import one_line
+from memlab.runs.parts import SETUP_ERRORS
 from memlab.training.memory_plan import MemoryPlan, Planner
 
 CHUNKS = (1000, 250, 64)

@@ -58,3 +58,27 @@ class Drops:
     def __call__(self, progress: float) -> float:
         """The factor at a progress, steps done over all steps."""
         return self.gamma ** sum(progress >= share for share in self.at)
+
+
+class Falling:
+    """1 up to ``start``, and from there linearly down to ``end`` when all steps are done.
+
+    Args:
+        start: share of the steps after which the rate falls.
+        end: by what it is multiplied at the end.
+
+    Raises:
+        ValueError: for a share or an end that is not from 0 up to 1.
+
+    >>> [round(Falling(start=0.5, end=0.0)(step / 4), 3) for step in range(5)]
+    [1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+
+    def __init__(self, *, start: float, end: float) -> None:
+        self.start = check_number("start", start, at_least=0, below=1)
+        self.end = check_number("end", end, at_least=0, below=1)
+
+    def __call__(self, progress: float) -> float:
+        """The factor at a progress, steps done over all steps."""
+        fallen = max(min(progress, 1) - self.start, 0) / (1 - self.start)
+        return 1 - (1 - self.end) * fallen

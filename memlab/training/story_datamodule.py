@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from memlab.checks import check_whole_number
-from memlab.data.datasets.babi import StoryData
+from memlab.data.datasets import StoryData
 from memlab.data.episodes import EpisodeOrder, generator_of
 from memlab.questions.batch import StoryBatch
 from memlab.questions.encoded import EncodedStories, StoryEncoder, Whole

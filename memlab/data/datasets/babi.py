@@ -8,12 +8,10 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from memlab.checks import check_choice, check_number, check_switch, check_whole_number
+from memlab.data.datasets.story_file import StoryData, held_out
 from memlab.data.stories import Story, read_stories
 
 ADDRESS = "http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz"
@@ -24,15 +22,6 @@ FOLDERS = {"1k": "en", "10k": "en-10k"}
 TASKS = range(1, 21)
 PATIENCE = 60
 """Seconds that a server may be silent."""
-
-
-@dataclass(frozen=True)
-class StoryData:
-    """Stories to learn from, to choose by, and to be measured on."""
-
-    train: tuple[Story, ...]
-    validation: tuple[Story, ...]
-    test: tuple[Story, ...]
 
 
 def babi(
@@ -69,12 +58,12 @@ def babi(
     parts: list[list[Story]] = [[], [], []]
     for task in tasks:
         stories = read_stories(_file(folder, task, "train", size, missing), task=f"qa{task}")
-        drawn = np.random.default_rng((split_seed, task)).permutation(len(stories))
-        held_out = set(drawn[: round(validation_fraction * len(stories))].tolist())
-        parts[0] += [story for place, story in enumerate(stories) if place not in held_out]
-        parts[1] += [story for place, story in enumerate(stories) if place in held_out]
+        kept, apart = held_out(stories, fraction=validation_fraction, seed=(split_seed, task))
+        parts[0] += kept
+        parts[1] += apart
         parts[2] += read_stories(_file(folder, task, "test", size, missing), task=f"qa{task}")
-    return StoryData(*map(tuple, parts))
+    name = f"bAbI {size}, {_listed(tasks)}"
+    return StoryData(name, *map(tuple, parts))
 
 
 def _folder(path: Path, *, download: bool) -> Path:
@@ -115,3 +104,16 @@ def _file(folder: Path, task: int, part: str, size: str, missing: str) -> Path:
             return found[0]
     advice = "; missing=1k takes that of 1k" if size == "10k" and part == "train" else ""
     raise ValueError(f"path={folder}: lacks {FOLDERS[size]}/qa{task}_..._{part}.txt{advice}")
+
+
+def _listed(tasks: Sequence[int]) -> str:
+    """Tasks in words.
+
+    >>> _listed([3]), _listed([1, 2, 3]), _listed([1, 3])
+    ('task 3', 'tasks 1-3', 'tasks 1, 3')
+    """
+    if len(tasks) == 1:
+        return f"task {tasks[0]}"
+    if list(tasks) == list(range(tasks[0], tasks[-1] + 1)):
+        return f"tasks {tasks[0]}-{tasks[-1]}"
+    return f"tasks {', '.join(map(str, tasks))}"

@@ -1,0 +1,182 @@
+"""A run of a network over stories: what it is made of, what it tells and what it leaves."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.table import Table
+
+from memlab.baselines import StoryBaseline
+from memlab.checks import check_choice, check_whole_number
+from memlab.data.datasets import StoryData
+from memlab.data.stories import Question, Story
+from memlab.files import written_whole
+from memlab.questions import StoryNetwork
+from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
+from memlab.training.story_datamodule import StoryDataModule
+from memlab.training.story_module import MEASURED, Measured, StoryAnswerer
+
+FILE = "answers.csv"
+FAILED = 0.05
+"""A task is failed whose error is above this, as the field has it (Weston et al. 2015)."""
+
+Run = Parts[StoryDataModule, StoryAnswerer]
+
+
+def assemble(cfg: DictConfig) -> Run:
+    """Make all parts from their configuration."""
+    pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
+    datamodule = instantiate(cfg.datamodule, data=made(cfg, "data", StoryData))
+    baselines = dict(instantiate(cfg.get("baselines", {})))
+    callbacks = callbacks_of(cfg)
+    trainer = trainer_of(cfg, callbacks, datamodule.batches)
+    if trainer.world_size > 1:
+        raise ValueError(f"trainer.devices={trainer.num_devices}: must be 1, stories are not shared out over processes")
+    model = StoryAnswerer(
+        network=_network(cfg, datamodule),
+        encoder=datamodule.encoder,
+        reduction=cfg.reduction,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        validation_tasks=datamodule.validation.tasks,
+        test_tasks=datamodule.test.tasks,
+    )
+    check_choice("monitor", cfg.monitor, [f"validation/{name}" for name in MEASURED])
+    start = start_of(cfg, model, trainer)
+    facts = facts_of(cfg, model, trainer, data=datamodule.data.name) | {"sizes": datamodule.sizes}
+    return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
+
+
+def _network(cfg: DictConfig, datamodule: StoryDataModule) -> StoryNetwork:
+    """The network, told those of these that it takes by name: sizes of what the data has."""
+    encoder = datamodule.encoder
+    known: dict[str, Any] = {
+        "words": len(encoder.vocabulary),
+        "answers": len(encoder.answers),
+        "answer_words": encoder.answer_words,
+        "longest": datamodule.train.longest,
+        "most_cells": datamodule.train.most_told,
+    }
+    module, _, name = str(cfg.memory._target_).rpartition(".")
+    taken: set[str] = set()
+    with suppress(Exception):  # `made` tells of a target that there is not
+        taken = set(inspect.signature(getattr(import_module(module), name)).parameters)
+    network = made(cfg, "memory", StoryNetwork, **{word: value for word, value in known.items() if word in taken})
+    if network.reads_all_cells and encoder.most_cells is not None:
+        raise ValueError(
+            f"datamodule.most_cells={encoder.most_cells}: must be null, as this network reads all that was told"
+        )
+    return network
+
+
+def _begin(run: Run, cfg: DictConfig) -> str:
+    sizes = run.datamodule.sizes
+    return (
+        f"{run.datamodule.data.name}: {sizes['train']:,} questions over {sizes['stories']:,} stories to train on;"
+        f" {sizes['validation']:,} held out for validation by data.split_seed={cfg.data.split_seed};"
+        f" {sizes['test']:,} to test on; {sizes['words']:,} words, {sizes['answers']:,} answers"
+    )
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    tested, tasks = run.model.tested, run.datamodule.test.tasks
+    errors, recall = tested.error_by_task(tasks), tested.recall_by_task(tasks)
+    return {
+        "tasks": {
+            task: {
+                "questions": len(rows),
+                "error": errors[task],
+                "failed": errors[task] > FAILED,
+                **({"supporting_recall": recall[task]} if recall.get(task) else {}),
+            }
+            for task, rows in tested.by_task(tasks).items()
+        },
+        "failed": sum(error > FAILED for error in errors.values()),
+        "baselines": {name: _measure(baseline, run) for name, baseline in run.baselines.items()},
+    }
+
+
+def _measure(baseline: StoryBaseline, run: Run) -> dict[str, Any]:
+    """Test error of a baseline, by task and the mean of these, what it is, and how long it took."""
+    data = run.datamodule.data
+    start = time.perf_counter()
+    answers = baseline.predict(data.train, data.test)
+    seconds = time.perf_counter() - start
+    wrong: dict[str, list[bool]] = {}
+    for (story, question), answer in zip(_asked(data.test), answers, strict=True):
+        wrong.setdefault(story.task, []).append(answer != question.answer)
+    errors = {task: sum(each) / len(each) for task, each in wrong.items()}
+    mean = sum(errors.values()) / len(errors)
+    return {"title": baseline.title, "error": mean, "tasks": errors, "seconds": seconds}
+
+
+def _leave(run: Run, _cfg: DictConfig, folder: Path, _results: dict[str, Any]) -> str:
+    write_answers(folder / FILE, run.datamodule.data.test, run.model.tested, run.model.encoder.answers)
+    return f"what was answered to each test question: {folder / FILE}"
+
+
+def write_answers(file: Path, stories: tuple[Story, ...], tested: Measured, answers: tuple[str, ...]) -> None:
+    """Write what was answered to each test question, a line for each.
+
+    Args:
+        file: CSV.
+        stories: that were asked about.
+        tested: what was answered to their questions, which are numbered story after story.
+        answers: by number.
+    """
+    asked = list(_asked(stories))
+    with written_whole(file) as target:
+        writer = csv.writer(target)
+        writer.writerow(["id", "source", "task", "question", "truth", "answer", "probability"])
+        for number, answer, probability in zip(
+            tested.ids.tolist(), tested.answers.tolist(), tested.probability.tolist(), strict=True
+        ):
+            story, question = asked[number]
+            told = [story.source, story.task, question.text, question.answer, answers[answer]]
+            writer.writerow([number, *told, f"{probability:.9g}"])
+
+
+def _asked(stories: tuple[Story, ...]) -> Iterator[tuple[Story, Question]]:
+    return ((story, question) for story in stories for question in story.questions)
+
+
+def table(results: dict[str, Any]) -> Table:
+    """The error of each task, with that of baselines beside it, and how often the heaviest sentence is a right one."""
+    baselines = results["baselines"]
+    hops = max((len(each.get("supporting_recall", [])) for each in results["tasks"].values()), default=0)
+    lines = Table(
+        title=f"{results['data']}: {results['sizes']['test']:,} test questions, {results['choices']['memory']} memory,"
+        f" seed {results['seed']}",
+        caption=f"best of {results['epochs']} epochs by validation: epoch {results['best_epoch']};"
+        f" {results['wall_time_seconds']:.0f} s; failed: error above {FAILED:.0%}",
+    )
+    lines.add_column("task")
+    lines.add_column("error, %", justify="right")
+    lines.add_column("")
+    if hops:
+        lines.add_column("heaviest sentence is a\nsupporting fact, % by hop", justify="right")
+    for name in baselines:
+        lines.add_column(f"{name.replace('_', ' ')},\nerror, %", justify="right")
+    for task, each in results["tasks"].items():
+        recall = " ".join(f"{100 * share:5.1f}" for share in each.get("supporting_recall", [])) or "-"
+        beside = [f"{100 * baseline['tasks'][task]:.1f}" for baseline in baselines.values()]
+        shown = [task or "all", f"{100 * each['error']:.1f}", "failed" if each["failed"] else ""]
+        lines.add_row(*shown, *([recall] if hops else []), *beside)
+    lines.add_section()
+    beside = [f"{100 * baseline['error']:.1f}" for baseline in baselines.values()]
+    shown = ["mean", f"{100 * results['test/error']:.1f}", f"{results['failed']} failed"]
+    lines.add_row(*shown, *([""] if hops else []), *beside)
+    return lines
+
+
+TASK = Task(assemble=assemble, begin=_begin, measured=_measured, leave=_leave, table=table)
