@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from memlab.baselines import StoryBaseline
-from memlab.checks import check_choice, check_whole_number
+from memlab.checks import check_choice, check_whole_number, parameters_of
 from memlab.data.datasets import StoryData
 from memlab.data.stories import Question, Story
 from memlab.files import written_whole
@@ -36,7 +36,17 @@ Run = Parts[StoryDataModule, StoryAnswerer]
 def assemble(cfg: DictConfig) -> Run:
     """Make all parts from their configuration."""
     pl.seed_everything(check_whole_number("seed", cfg.seed, minimum=0), workers=True)
-    datamodule = instantiate(cfg.datamodule, data=made(cfg, "data", StoryData))
+    make = instantiate(cfg.datamodule, _partial_=True)
+    data = made(cfg, "data", StoryData)
+    if not data.validation:
+        raise ValueError(
+            f"data.validation_fraction={cfg.data.validation_fraction}: holds nothing out; must, the best checkpoint is"
+            " chosen by it"
+        )
+    with parameters_of("datamodule"):
+        datamodule = make(
+            data=data
+        )  # by hand: Hydra takes the dataclasses of stories for configurations, and copies them
     baselines = dict(instantiate(cfg.get("baselines", {})))
     callbacks = callbacks_of(cfg)
     trainer = trainer_of(cfg, callbacks, datamodule.batches)

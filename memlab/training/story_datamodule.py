@@ -59,14 +59,14 @@ class StoryDataModule(pl.LightningDataModule):
     """Stories in batches, each distinct sentence of a batch once; vocabulary and answers are those of training stories.
 
     Args:
-        data: the stories.
+        data: the stories, some in each part.
         most_cells: sentences that a question may read, the newest; None for all.
         batch_size: questions in a training step: whole stories are put together that have about so many.
         eval_batch_size: questions at a time in evaluation, likewise.
         seed: of the run.
 
     Raises:
-        ValueError: for a value below 1, or a part of the data without stories.
+        ValueError: for a value below 1.
     """
 
     def __init__(
@@ -78,9 +78,6 @@ class StoryDataModule(pl.LightningDataModule):
         check_whole_number("batch_size", batch_size)
         check_whole_number("eval_batch_size", eval_batch_size)
         self.data = data
-        for part in ("train", "validation", "test"):
-            if not getattr(data, part):
-                raise ValueError(f"data: has no stories for {part}; must have some")
         self.encoder = StoryEncoder.of(data.train, most_cells=most_cells)
         self.train = self.encoder.encoded(data.train)
         self.validation = self.encoder.encoded(data.validation)
