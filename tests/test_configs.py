@@ -28,7 +28,7 @@ LISTS = {"baselines"}
 OPTIONS = sorted(
     f"{file.parent.relative_to(CONF)}=" + (f"[{file.stem}]" if file.parent.name in LISTS else file.stem)
     for file in CONF.glob("**/*.yaml")
-    if file.parent != CONF and file.relative_to(CONF).parts[0] not in {"experiment", "callbacks", "hydra"}
+    if file.parent != CONF and file.relative_to(CONF).parts[0] not in {"experiment", "callbacks", "hydra", "tasks"}
 )
 IMAGES = ["data.root=files", "support.size=50"]
 NEEDS = {

@@ -22,6 +22,7 @@ from tests.conftest import REPOSITORY, SMOKE, Outcome
 from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
+from tests.data.story_files import write_stories, write_tasks
 from tests.trained.memories import make, pictures
 
 README = (REPOSITORY / "README.md").read_text()
@@ -51,6 +52,10 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     if "data=table" in text:
         pytest.importorskip("polars")
         write_table(tmp_path / "adult.csv", target="income")
+    if "task=questions" in text:
+        write_stories(tmp_path / "stories.jsonl")
+        write_tasks(tmp_path / "data")
+        words.remove("figures=false")
     if "data=mnist" in text:
         words += ["support.size=50"]  # the file above has 200 images
     if "topk_ablation" in text:
@@ -158,6 +163,13 @@ def test_every_option_stands_in_the_table_of_groups() -> None:
                 assert f"`{option.stem}`" in groups[folder.name]
 
 
+def test_every_option_of_questions_is_named() -> None:
+    about = README[README.index("### Questions over a story") :]
+    for file in (REPOSITORY / "conf" / "tasks" / "questions").glob("*/*.yaml"):
+        if file.parent.name in {"data", "memory", "baselines", "experiment"}:
+            assert f"`{file.stem}`" in about, file
+
+
 def test_every_module_stands_in_the_tree() -> None:
     tree = README[README.index("## Extend") :]
     for module in (REPOSITORY / "memlab").glob("[a-z]*"):
@@ -191,10 +203,10 @@ def test_pictures_and_pages_named_are_there() -> None:
         assert (REPOSITORY / target).is_file(), target
 
 
-def test_help_lists_every_group_and_six_useful_commands(command: Callable[..., Outcome]) -> None:
+def test_help_lists_every_group_and_useful_commands(command: Callable[..., Outcome]) -> None:
     printed = command("--help").out
     for folder in (REPOSITORY / "conf").iterdir():
-        if folder.is_dir() and folder.name != "hydra":
+        if folder.is_dir() and folder.name not in {"hydra", "tasks"}:
             options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
             assert f"{folder.name}: {options}" in printed
-    assert len(re.findall(r"^python train\.py", printed, re.M)) == 6
+    assert len(re.findall(r"^python train\.py", printed, re.M)) == 8

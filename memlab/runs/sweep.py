@@ -31,6 +31,7 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
+    "test/error": Column("test error", "{:.2%}".format, True),
     "test/accuracy": Column("test accuracy", "{:.2%}".format, True),
     "test/nll": Column("NLL, nats", "{:.4f}".format, False),
     "test/ece": Column("ECE", "{:.2%}".format, False),
@@ -83,8 +84,9 @@ def report(jobs: Sequence[Job], folder: Path, console: Console, *, searched: str
         searched: the figure of validation to rank by, and to tell first: a search must not be ranked by the test.
     """
     varied = varied_parameters(jobs)
-    by = searched or "test/accuracy"
-    sign = 1 if BEST_IS.get(by) == "min" else -1
+    is_error = any(job.results and "test/error" in job.results for job in jobs)
+    by = searched or ("test/error" if is_error else "test/accuracy")
+    sign = 1 if by == "test/error" or BEST_IS.get(by) == "min" else -1
     ranked = sorted(jobs, key=lambda job: sign * job.results[by] if job.results else float("inf"))
     found = [name for name in COLUMNS if any(job.results and name in job.results for job in jobs)]
     told = [searched, *found] if searched else found

@@ -54,7 +54,7 @@ class Measured:
         Args:
             tasks: of each question by its id.
         """
-        return {task: 1 - float(self.right[rows].double().mean()) for task, rows in self.by_task(tasks).items()}
+        return {task: float((~self.right[rows]).double().mean()) for task, rows in self.by_task(tasks).items()}
 
     def recall_by_task(self, tasks: Sequence[str]) -> dict[str, list[float]]:
         """Share of the questions whose heaviest sentence is one that the answer follows from, hop by hop.

@@ -46,11 +46,14 @@ def story_file(
     else:
         test = read_stories(Path(test_path))
     train, validation = held_out(stories, fraction=validation_fraction, seed=(split_seed, 1))
-    for name, part in {"test_fraction": test, "validation_fraction": validation, "path": train}.items():
+    shares = {"test_fraction": (test_fraction, test), "validation_fraction": (validation_fraction, validation)}
+    for name, (share, part) in shares.items():
         if not part:
             raise ValueError(
-                f"{name}: leaves no story of {len(stories)}; must be a share of as many as make one, or a longer file"
+                f"{name}={share}: holds out none of {len(stories)} stories; must be a share that makes one"
             )
+    if not train:
+        raise ValueError(f"path={path}: has too few stories to train on; must have more than are held out")
     return StoryData(Path(path).name, tuple(train), tuple(validation), tuple(test))
 
 
