@@ -68,7 +68,7 @@ def run(main: Callable[[], object], *, conf: str) -> None:
             return
         with mistakes_in_one_line(ValueError):
             task = task_folder(conf, words)
-            check_options(task, words)
+            check_options(conf, words)
         sys.argv[1:] = [*([] if task == conf else ["--config-path", task]), *words]
         with unmistaken(), _search_in_one_line():
             main()

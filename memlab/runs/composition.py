@@ -73,9 +73,13 @@ def task_folder(conf: str, words: Sequence[str]) -> str:
         ValueError: for a task that there is not.
     """
     given = [word.lstrip("+").removeprefix("task=") for word in words if word.lstrip("+").startswith("task=")]
-    known = [USUAL_TASK, *sorted(path.name for path in (Path(conf) / TASKS).iterdir())]
+    known = [USUAL_TASK, *sorted(folder.name for folder in _tasks(conf))]
     task = check_choice("task", given[-1] if given else USUAL_TASK, known)
     return conf if task == USUAL_TASK else str(Path(conf) / TASKS / task)
+
+
+def _tasks(conf: str) -> list[Path]:
+    return [path for path in (Path(conf) / TASKS).iterdir() if path.is_dir()]
 
 
 def groups_of(task: str) -> dict[str, list[str]]:
@@ -97,25 +101,30 @@ def groups_of(task: str) -> dict[str, list[str]]:
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 
-def check_options(task: str, words: Sequence[str]) -> None:
+def check_options(conf: str, words: Sequence[str]) -> None:
     """See that no option is chosen that another task has in a group of the same name.
 
     Args:
-        task: its folder; see `task_folder`.
+        conf: the folder of groups.
         words: as given on the command line.
 
     Raises:
         ValueError: if one is.
     """
-    if Path(task).parent.name != TASKS:
-        return
+    task = task_folder(conf, words)
     groups = groups_of(task)
+    others = [folder for folder in (conf, *map(str, _tasks(conf))) if folder != task]
     for group, given in (word.split("=", 1) for word in words if "=" in word):
         for option in given.strip("[]").split(","):
-            if group in groups and not group.startswith("hydra") and option not in (*groups[group], "null", ""):
-                raise ValueError(
-                    f"{group}={option}: must be one of {', '.join(groups[group])} in task={Path(task).name}"
-                )
+            if option in groups.get(group, [option]):
+                continue
+            for other in others:
+                if option in groups_of(other).get(group, []):
+                    name = USUAL_TASK if other == conf else Path(other).name
+                    known = ", ".join(groups[group])
+                    raise ValueError(f"{group}={option}: is of task={name}; add that, or take one of {known}")
+            if task != conf and option != "null":  # Hydra would tell the options of the other tasks too
+                raise ValueError(f"{group}={option}: must be one of {', '.join(groups[group])}")
 
 
 def chosen_config(conf: str, words: Sequence[str]) -> DictConfig:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from memlab.memory import ChunkedMemory
 from memlab.runs.assembly import Run, assemble, memory_of
-from memlab.runs.composition import check_names, chosen_config, conf_folder, with_open_places
+from memlab.runs.composition import USUAL_TASK, check_names, chosen_config, conf_folder, task_folder, with_open_places
 from memlab.runs.memory_advice import advice, chunked, lack, told
 from memlab.runs.mistakes import one_line
 from memlab.runs.parts import SETUP_ERRORS
@@ -74,6 +74,8 @@ def prepared(words: Sequence[str]) -> tuple[Run, Planner]:
 def _composed(words: Sequence[str]) -> tuple[DictConfig, DictConfig]:
     """The configuration with Hydra's own, and without what is not needed."""
     conf = str(conf_folder())
+    if (task := task_folder(conf, words)) != conf:
+        raise ValueError(f"task={Path(task).name}: is not planned; must be {USUAL_TASK}")
     with hydra.initialize_config_dir(conf, version_base="1.3"):
         whole = hydra.compose("config", with_open_places(words), return_hydra_config=True)
     cfg = OmegaConf.masked_copy(whole, [str(name) for name in whole if name != "hydra"])

@@ -149,10 +149,12 @@ def test_starts_side_by_side_are_a_sweep(asked: Callable[..., Outcome]) -> None:
 
 MISTAKES = {
     "task=question": "task=question: must be one of classification, questions",
-    "task=questions data=digits": "data=digits: must be one of babi, stories in task=questions",
-    "task=questions memory=full": "memory=full: must be one of items, lstm, memn2n, memnn in task=questions",
+    "task=questions data=digits": "data=digits: is of task=classification; add that, or take one of babi, stories",
+    "task=questions memory=full": "memory=full: is of task=classification",
+    "experiment=babi_memnn": "experiment=babi_memnn: is of task=questions; add that",
+    "task=questions memory=foo": "memory=foo: must be one of items, lstm, memn2n, memnn\n",
     "task=questions encoder=conv": "encoder=conv: there is no such parameter or group with the options chosen",
-    "memory=memn2n": "memory=memn2n: must be one of chunked, full, linear, prototypes, topk",
+    "memory=memn2n": "memory=memn2n: is of task=questions; add that, or take one of chunked, full, linear",
     "task=questions data=stories": "data.path: must be given",
     "task=questions data=stories data.path=none.txt": "data: none.txt: cannot be read (No such file or directory)",
     "task=questions data=stories data.path=stories.jsonl data.test_fraction=0.001": (

@@ -63,6 +63,8 @@ def babi(
         parts[1] += apart
         parts[2] += read_stories(_file(folder, task, "test", size, missing), task=f"qa{task}")
     name = f"bAbI {size}, {_listed(tasks)}"
+    if taken := [task for task in tasks if not _matching(folder, task, "train", size)]:
+        name += f" with 1k of {_listed(taken)}"
     return StoryData(name, *map(tuple, parts))
 
 
@@ -100,10 +102,14 @@ def _download(path: Path) -> None:
 
 def _file(folder: Path, task: int, part: str, size: str, missing: str) -> Path:
     for each in [size, *(["1k"] if missing == "1k" and part == "train" else [])]:
-        if found := sorted((folder / FOLDERS[each]).glob(f"qa{task}_*_{part}.txt")):
+        if found := _matching(folder, task, part, each):
             return found[0]
     advice = "; missing=1k takes that of 1k" if size == "10k" and part == "train" else ""
     raise ValueError(f"path={folder}: lacks {FOLDERS[size]}/qa{task}_..._{part}.txt{advice}")
+
+
+def _matching(folder: Path, task: int, part: str, size: str) -> list[Path]:
+    return sorted((folder / FOLDERS[size]).glob(f"qa{task}_*_{part}.txt"))
 
 
 def _listed(tasks: Sequence[int]) -> str:

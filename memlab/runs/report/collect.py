@@ -15,6 +15,7 @@ from memlab.runs.results import FILE, read_curves, read_results
 SAME_ROW = (
     "seed",
     "data.root",
+    "data.path",
     "data.cache",
     "ckpt_path",
     "trainer.enable_progress_bar",
@@ -126,30 +127,32 @@ def find_runs(places: Iterable[Path]) -> tuple[list[Run], list[Path]]:
 
 def rows_of(runs: Sequence[Run]) -> list[Row]:
     """A row for every setting and every baseline, data by data, best first."""
-    rows = [*_grouped(runs, _setting, _trained), *_baselines(runs)]
+    rows = [*map(_trained, grouped(runs, _setting)), *_baselines(runs)]
     sets = list(dict.fromkeys(row.data for row in rows))
     return sorted(rows, key=lambda row: (sets.index(row.data), -row.mean))
 
 
-def _grouped(runs: Sequence[Run], key: Callable[[Run], object], make: Callable[[list[Run]], Row]) -> list[Row]:
+def grouped(runs: Sequence[Run], key: Callable[[Run], object]) -> list[list[Run]]:
+    """Runs that have the same key, in the order in which these come first."""
     groups: dict[object, list[Run]] = {}
     for run in runs:
         groups.setdefault(key(run), []).append(run)
-    return [make(group) for group in groups.values()]
+    return list(groups.values())
 
 
 def _setting(run: Run) -> object:
     results = run.results
     return (
         results["data"],
-        tuple(sorted(_telling(results["overrides"]))),
+        tuple(sorted(telling(results["overrides"]))),
         tuple(sorted(results["sizes"].items())),
         results["epochs"],
         results["device"],
     )
 
 
-def _telling(overrides: Iterable[str]) -> list[str]:
+def telling(overrides: Iterable[str]) -> list[str]:
+    """Those that make another row."""
     return [word for word in overrides if not word.startswith(SAME_ROW)]
 
 
@@ -164,7 +167,7 @@ def _trained(runs: list[Run]) -> Row:
         key=choices["encoder"],
         memory=choices["memory"],
         accuracies=[run.results["test/accuracy"] for run in runs],
-        command=" ".join(["python train.py", *_telling(first["overrides"])]),
+        command=" ".join(["python train.py", *telling(first["overrides"])]),
         support=first["sizes"]["support"],
         epochs=first["epochs"],
         seconds=mean(run.results["fit_seconds"] for run in runs),
@@ -179,7 +182,7 @@ def _method(results: Mapping[str, Any]) -> str:
     """What was trained, with the parameters given on the command line that have no column of their own."""
     choices = results["choices"]
     named = {"data", "encoder", "memory", "experiment", "support.size", "trainer.max_epochs"}
-    names = {word: word.split("=")[0].lstrip("+") for word in _telling(results["overrides"])}
+    names = {word: word.split("=")[0].lstrip("+") for word in telling(results["overrides"])}
     given = [
         word
         for word, name in names.items()

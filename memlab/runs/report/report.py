@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from memlab.files import check_new_or_empty, write_whole
-from memlab.runs.report import pictures, tables
+from memlab.runs.report import pictures, questions, tables
 from memlab.runs.report.collect import Row, find_runs, rows_of
 from memlab.runs.report.passage import Passage
 from memlab.runs.report.published import TABLE_1_SETS
@@ -31,11 +31,27 @@ def write(places: Sequence[Path], *, published: dict[str, str], output: Path | N
     runs, unfinished = find_runs(places)
     if not runs:
         raise ValueError(f"{places[0]}: none of the {len(unfinished)} runs has come to its end")
-    rows = rows_of(runs)
-    cells = tables.cells(rows, published)
+    asked = [run for run in runs if run.results.get("task") == questions.TASK]
+    classified = [run for run in runs if run not in asked]
     folder.mkdir(parents=True, exist_ok=True)
-    text = _text(rows, published, unfinished)
+    text = "\n".join(
+        [
+            "# Report\n",
+            *(_classified(rows_of(classified), published, folder) if classified else []),
+            *(_asked(questions.rows_of(asked), folder) if asked else []),
+            *(["## Without results\n", "\n".join(f"- {each}" for each in unfinished) + "\n"] if unfinished else []),
+        ]
+    )
     write_whole(folder / "report.md", text)
+    if passage is not None:
+        passage.write(text)
+    print(text)
+    return f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"
+
+
+def _classified(rows: list[Row], names: dict[str, str], folder: Path) -> list[str]:
+    """Write tables and pictures of classifiers; the parts of the text."""
+    cells = tables.cells(rows, names)
     write_whole(folder / "report.csv", tables.comma_separated(tables.HEADINGS, cells))
     write_whole(folder / "report.tex", tables.latex(tables.HEADINGS, cells))
     trained = [row for row in rows if row.runs]
@@ -43,18 +59,10 @@ def write(places: Sequence[Path], *, published: dict[str, str], output: Path | N
     pictures.draw_against_support(trained, folder / "accuracy_by_support.png")
     pictures.draw_against_time(trained, folder / "accuracy_by_time.png")
     pictures.draw_confusion(trained, folder / "confusion.png")
-    if passage is not None:
-        passage.write(text)
-    print(text)
-    return f"{folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}"
-
-
-def _text(rows: list[Row], names: dict[str, str], unfinished: list[Path]) -> str:
     machines = list(dict.fromkeys(machine for row in rows for machine in row.machines))
     commands = [f"- {row.data}, {row.method}: `{row.command}`" for row in rows if row.command]
-    parts = [
-        "# Report\n",
-        tables.markdown(tables.HEADINGS, tables.cells(rows, names)),
+    return [
+        tables.markdown(tables.HEADINGS, cells),
         f"Measured on: {'; '.join(machines)}. Test accuracy of the checkpoint that was best by validation; mean and"
         " standard deviation over seeds.\n",
         "## Table 1 of the thesis\n",
@@ -62,6 +70,22 @@ def _text(rows: list[Row], names: dict[str, str], unfinished: list[Path]) -> str
         "## Commands\n",
         "\n".join(commands) + "\n",
     ]
-    if unfinished:
-        parts += ["## Without results\n", "\n".join(f"- {folder}" for folder in unfinished) + "\n"]
-    return "\n".join(parts)
+
+
+def _asked(rows: list[questions.Row], folder: Path) -> list[str]:
+    """Write tables of networks over stories; the parts of the text."""
+    cells = questions.cells(rows)
+    write_whole(folder / "questions.csv", tables.comma_separated(questions.HEADINGS, cells))
+    write_whole(folder / "questions.tex", tables.latex(questions.HEADINGS, cells))
+    parts = [
+        "## Questions over stories\n",
+        tables.markdown(questions.HEADINGS, cells),
+        "Error: the mean over the tasks of the share of test questions answered wrong, by the checkpoint that was best"
+        " by validation; a task is failed whose error is above 5 %; mean and standard deviation over starts.\n",
+    ]
+    for data in dict.fromkeys(row.data for row in rows):
+        parts += [
+            f"### {data}, error by task, %; of several starts that of the least training loss\n",
+            tables.markdown(*questions.by_task(rows, data)),
+        ]
+    return [*parts, "### Commands\n", "\n".join(f"- `{row.command}`" for row in rows if row.command) + "\n"]
