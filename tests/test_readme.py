@@ -18,7 +18,7 @@ import pytest
 
 from memlab.__main__ import COMMANDS as MEMLAB_COMMANDS
 from memlab.__main__ import main
-from tests.conftest import REPOSITORY, SMOKE, Outcome
+from tests.conftest import REPOSITORY, SMOKE, Command, Outcome
 from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
@@ -117,12 +117,24 @@ def write_photos(folder: Path) -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_commands_on_a_trained_memory_run(tmp_path: Path) -> None:
-    texts = [command for command in COMMANDS if command.startswith(TRAINED)]
+    texts = [command for command in COMMANDS if command.startswith(TRAINED) and "--story" not in command]
     assert len(texts) == 13
     for text in texts:
         assert main(text.split()[1:]) == 0, text
     assert len((tmp_path / "answers.csv").read_text().splitlines()) == 7
     assert "data:image/png" in (tmp_path / "cat.html").read_text()
+
+
+def test_a_run_is_asked_about_a_story(command: Callable[..., Outcome], memlab: Command, tmp_path: Path) -> None:
+    (text,) = (each for each in COMMANDS if "--story" in each)
+    write_tasks(tmp_path / "data")
+    smoke = ("trainer=smoke", "trainer.enable_progress_bar=false")
+    outcome = command("task=questions", *smoke, "hydra.run.dir=outputs/RUN")
+    assert "ask it: memlab predict outputs/RUN --story FILE" in outcome.out.replace(f"{tmp_path}/", "")
+    (tmp_path / "story.txt").write_text("Mary took the apple.\nMary went to the hall.\n")
+    status, out, _ = memlab(*shlex.split(text)[1:])
+    assert status == 0
+    assert "Mary went to the hall." in out
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

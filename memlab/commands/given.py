@@ -38,9 +38,10 @@ def add_memory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="answer in JSON")
 
 
-def add_queries(parser: argparse.ArgumentParser) -> None:
+def add_queries(parser: argparse.ArgumentParser, *, at_least_one: bool = True) -> None:
     """Declare the objects to be classified, and what is to be told of each."""
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILES", help=FILES)
+    files = parser.add_argument("files", type=Path, nargs="+", default=[], metavar="FILES", help=FILES)
+    files.required = at_least_one  # nargs="*" would be content with none before an option, and refuse those behind
     parser.add_argument("--k", type=int, default=None, help="objects of the evidence (default: 5, or all if fewer)")
     parser.add_argument("--coverage", type=float, default=None, help="add sets of classes that hold the truth so often")
 

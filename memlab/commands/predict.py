@@ -1,22 +1,30 @@
-"""``memlab predict``: classify files with a trained memory."""
+"""``memlab predict``: classify files with a trained memory, or answer questions over a story."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memlab.commands.given import add_memory, add_queries, answered, collect, told, told_if_unwritable
 
 if TYPE_CHECKING:
+    from memlab.questions.answered import AnsweredQuestion
     from memlab.trained import Answer
+
+SHOWN = 0.005
+"""Least weight of a sentence in any hop that is shown."""
 
 DESCRIPTION = """\
 Classify picture files, folders of them, the rows X of a .npz, .pt or .safetensors file, or those of a table with a
 trained memory. A table, .csv, .tsv or .parquet, has columns of numbers in the order of training, below a line of names
 or without one. Each answer has its probability, the stored objects that weighed most in it, and, of a memory with
 calibration objects, its credibility: small, if no class fits as well as true classes do.
+
+A run of task=questions is asked with --story and --question, and tells the sentences that it has read.
 """
 
 
@@ -24,14 +32,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``memlab predict``."""
     parser.description = DESCRIPTION
     add_memory(parser)
-    add_queries(parser)
+    add_queries(parser, at_least_one=False)
+    parser.add_argument("--story", type=Path, default=None, metavar="FILE", help="a story, a sentence on each line")
+    parser.add_argument("--question", action="append", default=[], metavar="TEXT", help="about it; may be given again")
     parser.add_argument("--csv", type=Path, default=None, help="write the answers and all probabilities to this file")
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Classify; the answers, a line for each."""
+    """Classify, or answer questions; the answers."""
     from memlab.trained import load
+    from memlab.trained.story_network import has_network
 
+    if arguments.story is not None or arguments.question or has_network(arguments.memory):
+        return _asked(arguments)
+    if not arguments.files:
+        raise ValueError("FILES: must be given, what is to be classified")
     memory = load(arguments.memory)
     given = collect(memory, arguments.files)
     answer = answered(memory, given, k=arguments.k, coverage=arguments.coverage)
@@ -41,6 +56,34 @@ def run(arguments: argparse.Namespace) -> str:
         return told(arguments, rows, f"{len(answer):,} answers written to {arguments.csv}")
     rows = [{"input": name, **row} for name, row in zip(given.names, answer.rows(), strict=True)]
     return told(arguments, rows, "\n".join(map(_line, rows)))
+
+
+def _asked(arguments: argparse.Namespace) -> str:
+    """The answers to questions over a story, each with what was read for it."""
+    from memlab.data.stories import read_sentences
+    from memlab.trained.story_network import load_network
+
+    if arguments.files or arguments.csv is not None or arguments.k is not None or arguments.coverage is not None:
+        raise ValueError("--story: is asked about alone; FILES, --csv, --k and --coverage are for classification")
+    if arguments.story is None or not arguments.question:
+        missing = "--story" if arguments.story is None else "--question"
+        raise ValueError(f"{missing}: must be given, as a run of task=questions is asked with --story and --question")
+    network = load_network(arguments.memory)
+    sentences = read_sentences(arguments.story)
+    answers = [network.answer(sentences, question) for question in arguments.question]
+    for unknown in dict.fromkeys(word for answer in answers for word in answer.unknown):
+        print(f"warning: {unknown}: is a word that training has not seen; read as any such word", file=sys.stderr)
+    return told(arguments, [asdict(answer) for answer in answers], "\n\n".join(map(_told_answer, answers)))
+
+
+def _told_answer(answer: AnsweredQuestion) -> str:
+    """The question, the answer, and the sentences with their weights, hop by hop; those that weigh nothing left out."""
+    lines = [f"{answer.question} {answer.answer} ({answer.probability:.1%})"]
+    for place, sentence in enumerate(answer.sentences):
+        weights = [hop[place] for hop in answer.weights]
+        if any(abs(weight) >= SHOWN for weight in weights):
+            lines.append(f"  {'  '.join(f'{weight:6.1%}' for weight in weights)}  {place + 1} {sentence}")
+    return "\n".join(lines)
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -15,6 +15,9 @@ relative, M, epochs, training time and peak memory; and Table 1 of the thesis, w
 Writes report.md, report.csv, report.tex and pictures: accuracy by epoch (the thesis's Figure 4), against M, against
 time, and confusion matrices. Runs that differ in nothing but the seed are one row. Run folders without results.json did
 not come to their end; they are named and left out.
+
+Runs of task=questions have tables of their own, questions.csv and questions.tex: the best of several starts by training
+loss, mean and standard deviation, published figures, and the error of each task.
 """
 
 

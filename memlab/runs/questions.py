@@ -23,6 +23,9 @@ from memlab.data.stories import Question, Story
 from memlab.files import written_whole
 from memlab.questions import StoryNetwork
 from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
+from memlab.runs.trained_memory import recipe_in
+from memlab.trained.recipes import NETWORKS
+from memlab.trained.story_network import FOLDER, keep_network
 from memlab.training.story_datamodule import StoryDataModule
 from memlab.training.story_module import MEASURED, Measured, StoryAnswerer
 
@@ -68,7 +71,17 @@ def assemble(cfg: DictConfig) -> Run:
 
 
 def _network(cfg: DictConfig, datamodule: StoryDataModule) -> StoryNetwork:
-    """The network, told those of these that it takes by name: sizes of what the data has."""
+    network = made(cfg, "memory", StoryNetwork, **_words_for(cfg, datamodule))
+    if network.reads_all_cells and datamodule.encoder.most_cells is not None:
+        raise ValueError(
+            f"datamodule.most_cells={datamodule.encoder.most_cells}: must be null, as this network reads all that was"
+            " told"
+        )
+    return network
+
+
+def _words_for(cfg: DictConfig, datamodule: StoryDataModule) -> dict[str, Any]:
+    """What the network takes of these by name: sizes of what the data has."""
     encoder = datamodule.encoder
     known: dict[str, Any] = {
         "words": len(encoder.vocabulary),
@@ -81,12 +94,7 @@ def _network(cfg: DictConfig, datamodule: StoryDataModule) -> StoryNetwork:
     taken: set[str] = set()
     with suppress(Exception):  # `made` tells of a target that there is not
         taken = set(inspect.signature(getattr(import_module(module), name)).parameters)
-    network = made(cfg, "memory", StoryNetwork, **{word: value for word, value in known.items() if word in taken})
-    if network.reads_all_cells and encoder.most_cells is not None:
-        raise ValueError(
-            f"datamodule.most_cells={encoder.most_cells}: must be null, as this network reads all that was told"
-        )
-    return network
+    return {word: value for word, value in known.items() if word in taken}
 
 
 def _begin(run: Run, cfg: DictConfig) -> str:
@@ -130,9 +138,14 @@ def _measure(baseline: StoryBaseline, run: Run) -> dict[str, Any]:
     return {"title": baseline.title, "error": mean, "tasks": errors, "seconds": seconds}
 
 
-def _leave(run: Run, _cfg: DictConfig, folder: Path, _results: dict[str, Any]) -> str:
+def _leave(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> str:
     write_answers(folder / FILE, run.datamodule.data.test, run.model.tested, run.model.encoder.answers)
-    return f"what was answered to each test question: {folder / FILE}"
+    recipe = recipe_in(cfg.memory, **_words_for(cfg, run.datamodule))
+    if recipe["class"] not in NETWORKS:
+        return f"no trained network is kept of {recipe['class']}, which is none of memlab"
+    about = {"data": results["data"], "seed": cfg.seed, "test/error": results["test/error"]}
+    keep_network(folder / FOLDER, run.model.network, run.model.encoder, recipe=recipe, about=about)
+    return f'ask it: memlab predict {folder} --story FILE --question "Where is Mary?"'
 
 
 def write_answers(file: Path, stories: tuple[Story, ...], tested: Measured, answers: tuple[str, ...]) -> None:

@@ -71,9 +71,9 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
         similarity=model.memory.similarity,
         reading=model.reading,
         recipes={
-            "encoder": _recipe(cfg.encoder, **words_for(cfg.encoder, store)),
-            "similarity": _recipe(cfg.similarity),
-            "reading": _recipe(cfg.evaluation),
+            "encoder": recipe_in(cfg.encoder, **words_for(cfg.encoder, store)),
+            "similarity": recipe_in(cfg.similarity),
+            "reading": recipe_in(cfg.evaluation),
         },
         kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels, store.columns),
         mean=store.mean,
@@ -99,8 +99,14 @@ def unknown_part(model: Model) -> str | None:
     return None
 
 
-def _recipe(cfg: DictConfig, **more: Any) -> Recipe:
-    arguments = {str(name): _recipe(value) if isinstance(value, DictConfig) else value for name, value in cfg.items()}
+def recipe_in(cfg: DictConfig, **more: Any) -> Recipe:
+    """The recipe of what a part of a configuration makes.
+
+    Args:
+        cfg: that part.
+        more: what it is made with besides.
+    """
+    arguments = {str(name): recipe_in(value) if isinstance(value, DictConfig) else value for name, value in cfg.items()}
     target = str(arguments.pop("_target_"))
     plain = OmegaConf.to_container(OmegaConf.create(arguments), resolve=True)
     assert isinstance(plain, dict)

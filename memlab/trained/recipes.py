@@ -27,6 +27,7 @@ ENCODERS = (
 SIMILARITIES = ("memlab.memory.similarity.Cosine", "memlab.memory.similarity.Dot", "memlab.memory.similarity.Euclidean")
 READINGS = ("memlab.memory.reading.ReadAll", "memlab.memory.reading.ReadTopK")
 INDEXES = ("memlab.index.ExactIndex", "memlab.index.HNSWIndex", "memlab.index.IVFIndex")
+NETWORKS = tuple(f"memlab.questions.{name}" for name in ("ItemNetwork", "LSTMReader", "MemN2N", "MemNN"))
 FIXED: Mapping[str, Mapping[str, Any]] = {"memlab.encoders.TorchvisionBackbone": {"pretrained": False}}
 """Arguments that hold whatever a recipe says: weights come from the folder, and nothing is downloaded."""
 
@@ -42,7 +43,7 @@ def recipe_of(target: str, arguments: Mapping[str, Any]) -> Recipe:
     {'class': 'memlab.index.ExactIndex', 'arguments': {}}
     """
     kind = _imported(target)
-    listed = (name for name in (*ENCODERS, *SIMILARITIES, *READINGS, *INDEXES) if _imported(name) is kind)
+    listed = (name for name in (*ENCODERS, *SIMILARITIES, *READINGS, *INDEXES, *NETWORKS) if _imported(name) is kind)
     return {"class": next(listed, target), "arguments": dict(arguments)}
 
 

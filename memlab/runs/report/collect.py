@@ -22,6 +22,7 @@ SAME_ROW = (
     "baselines",
     "evidence.",
     "figures",
+    "sweep.",
 )
 """Overrides, or beginnings of them, that do not make another row."""
 
