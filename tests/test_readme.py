@@ -55,7 +55,6 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     if "task=questions" in text:
         write_stories(tmp_path / "stories.jsonl")
         write_tasks(tmp_path / "data")
-        words.remove("figures=false")
     if "data=mnist" in text:
         words += ["support.size=50"]  # the file above has 200 images
     if "topk_ablation" in text:

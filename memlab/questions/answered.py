@@ -38,7 +38,7 @@ def answered(network: StoryNetwork, encoder: StoryEncoder, sentences: Sequence[s
         question: with a word.
     """
     story = Story(tuple(sentences), (Question(question, "", before=len(sentences)),))
-    batch = encoder.batch([story])
+    batch = encoder.batch([story]).to(next(network.parameters()).device)
     read = network.read(batch)
     probability, best = read.scores.softmax(1).max(1)
     may_read = tuple(sentences[-len(batch.cells) :])

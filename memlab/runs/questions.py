@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -12,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
 
 from memlab.baselines import StoryBaseline
-from memlab.checks import check_choice, check_whole_number, parameters_of
+from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
 from memlab.data.datasets import StoryData
 from memlab.data.stories import Question, Story
 from memlab.files import written_whole
 from memlab.questions import StoryNetwork
+from memlab.questions.answered import answered
+from memlab.runs.attention import Shown, draw_attention
 from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.runs.trained_memory import recipe_in
 from memlab.trained.recipes import NETWORKS
@@ -65,6 +69,8 @@ def assemble(cfg: DictConfig) -> Run:
         test_tasks=datamodule.test.tasks,
     )
     check_choice("monitor", cfg.monitor, [f"validation/{name}" for name in MEASURED])
+    check_whole_number("evidence.questions", cfg.evidence.questions)
+    check_switch("figures", cfg.figures)
     start = start_of(cfg, model, trainer)
     facts = facts_of(cfg, model, trainer, data=datamodule.data.name) | {"sizes": datamodule.sizes}
     return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
@@ -140,12 +146,38 @@ def _measure(baseline: StoryBaseline, run: Run) -> dict[str, Any]:
 
 def _leave(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> str:
     write_answers(folder / FILE, run.datamodule.data.test, run.model.tested, run.model.encoder.answers)
+    if cfg.figures:
+        _illustrate(run, cfg, folder, results)
     recipe = recipe_in(cfg.memory, **_words_for(cfg, run.datamodule))
     if recipe["class"] not in NETWORKS:
         return f"no trained network is kept of {recipe['class']}, which is none of memlab"
     about = {"data": results["data"], "seed": cfg.seed, "test/error": results["test/error"]}
     keep_network(folder / FOLDER, run.model.network, run.model.encoder, recipe=recipe, about=about)
     return f'ask it: memlab predict {folder} --story FILE --question "Where is Mary?"'
+
+
+def _illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
+    """Draw what the last questions of some test stories have read, of each task in turn."""
+    model, before = run.model, Counter[str]()
+    turns: list[tuple[int, Story]] = []
+    for story in run.datamodule.data.test:
+        turns.append((before[story.task], story))
+        before[story.task] += 1
+    chosen = [story for _, story in sorted(turns, key=lambda turn: turn[0])[: cfg.evidence.questions]]
+    shown = []
+    for story in chosen:
+        asked = story.questions[-1]
+        with torch.no_grad():
+            answer = answered(model.network, model.encoder, story.sentences[: asked.before], asked.text)
+        left_out = asked.before - len(answer.sentences)
+        supporting = frozenset(place - left_out for place in asked.supporting if place >= left_out)
+        shown.append(Shown(answer, asked.answer, supporting))
+    if not shown[0].answer.weights:
+        return
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    title = f"{results['data']}, {results['choices']['memory']} memory"
+    draw_attention(shown, figures / "attention.png", title=title)
 
 
 def write_answers(file: Path, stories: tuple[Story, ...], tested: Measured, answers: tuple[str, ...]) -> None:

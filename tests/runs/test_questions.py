@@ -84,6 +84,7 @@ def test_answers_are_those_that_the_results_count(memory: str, asked: Callable[.
     for baseline in results["baselines"].values():
         assert baseline["error"] == pytest.approx(sum(baseline["tasks"].values()) / 2)
     hops = {"memn2n": 3, "memnn": 8}.get(memory, 0)
+    assert (folder / "figures" / "attention.png").is_file() == bool(hops)
     for task in results["tasks"].values():
         assert len(task.get("supporting_recall", [])) == hops
 
