@@ -88,21 +88,35 @@ def page(
         expected: which class their evidence should be of, in words.
         after: HTML after the cards.
     """
-    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     choices = _choices(cards)
     shown = "".join(_card(card, place, choices, album) for place, card in enumerate(cards))
-    form = _form(choices, mistakes=any(card.mistake for card in cards)) if len(cards) > 1 else ""
+    mistakes, searched = any(card.mistake for card in cards), "id or source, of evidence too"
+    above = form(choices, "objects", searched=searched, mistakes=mistakes) if len(cards) > 1 else ""
     if any(f"stored {each.id}" in album for card in cards for each in card.read):
         words += f" Blue frames are of {expected}, broken orange ones of another."
+    return document(title, words, section, above + shown + after, of="objects")
+
+
+def document(title: str, words: str, section: str, body: str, *, of: str) -> str:
+    """A file with the style and the script of all pages.
+
+    Args:
+        title: its heading.
+        words: what it shows.
+        section: heading of the body.
+        body: HTML, that has no style and no script of its own: the policy would not let them in.
+        of: what the body shows, in a word.
+    """
+    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<style>{style}</style></head><body><header><a class="skip" href="#main">Skip to the objects</a>'
+        f'<style>{style}</style></head><body><header><a class="skip" href="#main">Skip to the {of}</a>'
         f"<h1>{escape(title)}</h1><p>{escape(words)}</p></header>"
         f'<main id="main" tabindex="-1"><h2>{escape(section)}</h2>'
-        f"{form}{shown}{after}</main><script>{script}</script></body></html>\n"
+        f"{body}</main><script>{script}</script></body></html>\n"
     )
 
 
@@ -148,8 +162,18 @@ def _choices(cards: Sequence[Card]) -> dict[str, dict[str, int]]:
     }
 
 
-def _form(choices: Mapping[str, Mapping[str, int]], *, mistakes: bool) -> str:
-    """What chooses among the cards; hidden until the script runs, which it is of no use without."""
+def form(choices: Mapping[str, Mapping[str, int]], of: str, *, searched: str, mistakes: bool) -> str:
+    """What chooses among the articles of a page; hidden until the script runs, which it is of no use without.
+
+    Articles that are mistakes have the class ``mistake``, and what is searched in them the class ``source``.
+
+    Args:
+        choices: by what they can be chosen: of each the values with their numbers, which an article has as ``data-0``
+            for the first choice, and so on.
+        of: what they are, in a word.
+        searched: what is searched in them, in words.
+        mistakes: whether there are any.
+    """
     selects = "".join(
         f'<label>{escape(what)}<select name="data-{place}"><option value="">all</option>'
         + "".join(f'<option value="{number}">{escape(name)}</option>' for name, number in classes.items())
@@ -162,8 +186,8 @@ def _form(choices: Mapping[str, Mapping[str, int]], *, mistakes: bool) -> str:
     )
     told = ", ".join(f"<kbd>{key}</kbd> {what}" for key, what in keys.items())
     return (
-        f'<form role="search" aria-label="Choose objects" hidden>{selects}'
-        f'<label>id or source, of evidence too<input type="search" autocomplete="off"></label>{only}'
+        f'<form role="search" aria-label="Choose {of}" hidden>{selects}'
+        f'<label>{searched}<input type="search" autocomplete="off"></label>{only}'
         f'<button type="reset">Show all</button><p role="status"></p><details><summary>Keys</summary>{told}</details>'
         "</form>"
     )
