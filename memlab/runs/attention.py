@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from memlab.files import named_in_errors
-from memlab.questions.answered import AnsweredQuestion
+from memlab.runs.tried_questions import TriedQuestion, passages
 
 SENTENCES = 10
 """Of a longer story those that weigh most, or are supporting facts."""
@@ -22,16 +21,7 @@ LINE, CELL, LEFT = 0.24, 0.07, 0.02
 """Height of a line in inches; width of a weight, and where the first begins, as shares of the picture."""
 
 
-class Shown(NamedTuple):
-    """A question to be drawn."""
-
-    answer: AnsweredQuestion
-    truth: str
-    supporting: frozenset[int]
-    """Places of the sentences that the data names as what the answer follows from."""
-
-
-def draw_attention(questions: Sequence[Shown], target: Path, *, title: str) -> None:
+def draw_attention(questions: Sequence[TriedQuestion], target: Path, *, title: str) -> None:
     """Draw questions below one another, each with its sentences and, hop by hop, what these weighed.
 
     A weight is a cell that is the darker the more it is; supporting facts have a dot, and stand in bold.
@@ -41,7 +31,7 @@ def draw_attention(questions: Sequence[Shown], target: Path, *, title: str) -> N
         target: picture to write.
         title: what was trained.
     """
-    blocks = [_places(shown) for shown in questions]
+    blocks = [[each.first for each in passages(shown, most=SENTENCES) if not each.is_gap] for shown in questions]
     lines = sum(len(places) + 2 for places in blocks) + 1
     figure = Figure(figsize=(9, LINE * lines + 0.6), layout="constrained")
     axes = figure.subplots()
@@ -59,25 +49,14 @@ def draw_attention(questions: Sequence[Shown], target: Path, *, title: str) -> N
         figure.savefig(target, dpi=130, bbox_inches="tight")
 
 
-def _places(shown: Shown) -> list[int]:
-    """The sentences that are drawn, the oldest first."""
-    weights = shown.answer.weights
-    order = sorted(
-        range(len(shown.answer.sentences)),
-        key=lambda place: (place not in shown.supporting, -max(hop[place] for hop in weights)),
-    )
-    return sorted(order[:SENTENCES])
-
-
-def _draw_question(axes: Axes, shown: Shown, *, line: int) -> None:
+def _draw_question(axes: Axes, shown: TriedQuestion, *, line: int) -> None:
     answer = shown.answer
-    is_right = answer.answer == shown.truth
-    verdict = "right" if is_right else f"wrong, true is {shown.truth}"
+    verdict = "right" if shown.is_right else f"wrong, true is {shown.truth}"
     text = f"{_short(answer.question)}  {answer.answer}, {answer.probability:.0%} ({verdict})"
-    _write(axes, LEFT, line, text, color="tab:green" if is_right else "tab:red", weight="bold")
+    _write(axes, LEFT, line, text, color="tab:green" if shown.is_right else "tab:red", weight="bold")
 
 
-def _draw_sentence(axes: Axes, shown: Shown, place: int, *, line: int) -> None:
+def _draw_sentence(axes: Axes, shown: TriedQuestion, place: int, *, line: int) -> None:
     weights = [hop[place] for hop in shown.answer.weights]
     shades = matplotlib.colormaps["Blues"]
     for hop, weight in enumerate(weights):

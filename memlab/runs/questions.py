@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import inspect
+import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
@@ -24,14 +23,17 @@ from memlab.data.datasets import StoryData
 from memlab.data.stories import Question, Story
 from memlab.files import written_whole
 from memlab.questions import StoryNetwork
-from memlab.questions.answered import answered
-from memlab.runs.attention import Shown, draw_attention
+from memlab.runs.attention import draw_attention
+from memlab.runs.attention_page import write_attention_page
 from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.runs.trained_memory import recipe_in
+from memlab.runs.tried_questions import choose_questions, last_questions, tried
 from memlab.trained.recipes import NETWORKS
 from memlab.trained.story_network import FOLDER, keep_network
 from memlab.training.story_datamodule import StoryDataModule
 from memlab.training.story_module import MEASURED, Measured, StoryAnswerer
+
+log = logging.getLogger("memlab")
 
 FILE = "answers.csv"
 FAILED = 0.05
@@ -69,7 +71,8 @@ def assemble(cfg: DictConfig) -> Run:
         test_tasks=datamodule.test.tasks,
     )
     check_choice("monitor", cfg.monitor, [f"validation/{name}" for name in MEASURED])
-    check_whole_number("evidence.questions", cfg.evidence.questions)
+    for name in ("questions", "page_questions"):
+        check_whole_number(f"evidence.{name}", cfg.evidence[name])
     check_switch("figures", cfg.figures)
     start = start_of(cfg, model, trainer)
     facts = facts_of(cfg, model, trainer, data=datamodule.data.name) | {"sizes": datamodule.sizes}
@@ -157,27 +160,18 @@ def _leave(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> 
 
 
 def _illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw what the last questions of some test stories have read, of each task in turn."""
-    model, before = run.model, Counter[str]()
-    turns: list[tuple[int, Story]] = []
-    for story in run.datamodule.data.test:
-        turns.append((before[story.task], story))
-        before[story.task] += 1
-    chosen = [story for _, story in sorted(turns, key=lambda turn: turn[0])[: cfg.evidence.questions]]
-    shown = []
-    for story in chosen:
-        asked = story.questions[-1]
-        with torch.no_grad():
-            answer = answered(model.network, model.encoder, story.sentences[: asked.before], asked.text)
-        left_out = asked.before - len(answer.sentences)
-        supporting = frozenset(place - left_out for place in asked.supporting if place >= left_out)
-        shown.append(Shown(answer, asked.answer, supporting))
-    if not shown[0].answer.weights:
-        return
+    """Draw what some test questions have read, and write the page of more of them."""
+    stories, tested, tasks = run.datamodule.data.test, run.model.tested, run.datamodule.test.tasks
+    drawn = last_questions(stories, questions=cfg.evidence.questions)
+    told = choose_questions(tested, tasks, questions=cfg.evidence.page_questions)
+    network = run.model.network.eval()  # Lightning has put it back into training, as it was before the test
+    few, more = (tried(network, run.model.encoder, stories, numbers) for numbers in (drawn, told))
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     title = f"{results['data']}, {results['choices']['memory']} memory"
-    draw_attention(shown, figures / "attention.png", title=title)
+    if few[0].answer.weights:
+        draw_attention(few, figures / "attention.png", title=title)
+    log.info(write_attention_page(more, figures / "attention.html", title=title, asked=len(tasks)))
 
 
 def write_answers(file: Path, stories: tuple[Story, ...], tested: Measured, answers: tuple[str, ...]) -> None:

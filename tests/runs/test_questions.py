@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +55,8 @@ def test_every_option_runs(option: str, asked: Callable[..., Outcome]) -> None:
 
 @pytest.mark.parametrize("memory", ["memn2n", "memnn", "items", "lstm"])
 def test_answers_are_those_that_the_results_count(memory: str, asked: Callable[..., Outcome], tmp_path: Path) -> None:
-    outcome = asked(*SMOKE, f"memory={memory}", "data.tasks=[2,7]", "baselines=[answer_prior,ngrams]")
+    words = (f"memory={memory}", "data.tasks=[2,7]", "baselines=[answer_prior,ngrams]", "evidence.page_questions=1000")
+    outcome = asked(*SMOKE, *words)
     results = results_of(outcome)
     data = babi(
         path=str(tmp_path / "data"),
@@ -85,6 +88,10 @@ def test_answers_are_those_that_the_results_count(memory: str, asked: Callable[.
         assert baseline["error"] == pytest.approx(sum(baseline["tasks"].values()) / 2)
     hops = {"memn2n": 3, "memnn": 8}.get(memory, 0)
     assert (folder / "figures" / "attention.png").is_file() == bool(hops)
+    page = (folder / "figures" / "attention.html").read_text()
+    assert page.count("<article") == len(told)
+    shown = [f"{escape(row['answer'])}</bdi> ({float(row['probability']):.1%})" for row in rows]
+    assert sorted(re.findall(r">answer</th><td><bdi class=.source.>([^<]+</bdi> \([^)]+\))", page)) == sorted(shown)
     for task in results["tasks"].values():
         assert len(task.get("supporting_recall", [])) == hops
 
@@ -170,6 +177,7 @@ MISTAKES = {
     "task=questions memory.linear_start=0": "memory.linear_start=0: must be",
     "task=questions memory=items datamodule.most_cells=5": "datamodule.most_cells=5: must be null",
     "task=questions datamodule.batch_size=0": "datamodule.batch_size=0: must be a whole number of at least 1",
+    "task=questions evidence.page_questions=0": "evidence.page_questions=0: must be a whole number of at least 1",
     "task=questions reduction=max": "reduction=max: must be one of mean, sum",
     "task=questions monitor=validation/ece": "monitor=validation/ece: must be one of validation/error",
     "task=questions trainer.devices=2": "trainer.devices=2: must be 1",
