@@ -116,7 +116,7 @@ def check_options(conf: str, words: Sequence[str]) -> None:
     others = [folder for folder in (conf, *map(str, _tasks(conf))) if folder != task]
     for group, given in (word.split("=", 1) for word in words if "=" in word):
         for option in given.strip("[]").split(","):
-            if option in groups.get(group, [option]):
+            if not option or option in groups.get(group, [option]):
                 continue
             for other in others:
                 if option in groups_of(other).get(group, []):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from memlab import device
-from memlab.runs import job, memory_advice
+from memlab.runs import classification, memory_advice
 from memlab.runs.memory_advice import largest
 from memlab.runs.planning import prepared
 from tests.conftest import SMOKE, Outcome
@@ -105,7 +105,7 @@ def test_a_run_that_fits_says_nothing_and_is_the_same_to_the_bit(
 ) -> None:
     words = ("encoder.dropout=0.3", "memory=chunked", "memory.chunk_size=200", *SMOKE)
     planned = command(*words, "hydra.run.dir=run")
-    monkeypatch.setattr(job, "warn_if_too_large", str)
+    monkeypatch.setattr(classification, "warn_if_too_large", str)
     without = command(*words, "hydra.run.dir=without")
     assert (planned.status, without.status) == (0, 0)
     assert warnings_of(planned) == []
