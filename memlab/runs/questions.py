@@ -52,10 +52,8 @@ def assemble(cfg: DictConfig) -> Run:
             f"data.validation_fraction={cfg.data.validation_fraction}: holds nothing out; must, the best checkpoint is"
             " chosen by it"
         )
-    with parameters_of("datamodule"):
-        datamodule = make(
-            data=data
-        )  # by hand: Hydra takes the dataclasses of stories for configurations, and copies them
+    with parameters_of("datamodule"):  # not by instantiate, which takes dataclasses for configurations and copies them
+        datamodule = make(data=data)
     baselines = dict(instantiate(cfg.get("baselines", {})))
     callbacks = callbacks_of(cfg)
     trainer = trainer_of(cfg, callbacks, datamodule.batches)
