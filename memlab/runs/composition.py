@@ -115,8 +115,8 @@ def check_options(conf: str, words: Sequence[str]) -> None:
     groups = groups_of(task)
     others = [folder for folder in (conf, *map(str, _tasks(conf))) if folder != task]
     for group, given in (word.split("=", 1) for word in words if "=" in word):
-        for option in given.strip("[]").split(","):
-            if not option or option in groups.get(group, [option]):
+        for option in map(str.strip, given.strip("[]").split(",")):
+            if not option or group.startswith("hydra") or option in groups.get(group, [option]):
                 continue
             for other in others:
                 if option in groups_of(other).get(group, []):
