@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,6 +27,7 @@ from memlab.questions import StoryNetwork
 from memlab.runs.attention import draw_attention
 from memlab.runs.attention_page import write_attention_page
 from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
+from memlab.runs.published_answers import FAILED, published_of
 from memlab.runs.trained_memory import recipe_in
 from memlab.runs.tried_questions import choose_questions, last_questions, tried
 from memlab.trained.recipes import NETWORKS
@@ -36,9 +38,6 @@ from memlab.training.story_module import MEASURED, Measured, StoryAnswerer
 log = logging.getLogger("memlab")
 
 FILE = "answers.csv"
-FAILED = 0.05
-"""A task is failed whose error is above this, as the field has it (Weston et al. 2015)."""
-
 Run = Parts[StoryDataModule, StoryAnswerer]
 
 
@@ -141,8 +140,7 @@ def _measure(baseline: StoryBaseline, run: Run) -> dict[str, Any]:
     for (story, question), answer in zip(_asked(data.test), answers, strict=True):
         wrong.setdefault(story.task, []).append(answer != question.answer)
     errors = {task: sum(each) / len(each) for task, each in wrong.items()}
-    mean = sum(errors.values()) / len(errors)
-    return {"title": baseline.title, "error": mean, "tasks": errors, "seconds": seconds}
+    return {"title": baseline.title, "error": mean(errors.values()), "tasks": errors, "seconds": seconds}
 
 
 def _leave(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> str:
@@ -198,31 +196,38 @@ def _asked(stories: tuple[Story, ...]) -> Iterator[tuple[Story, Question]]:
 
 
 def table(results: dict[str, Any]) -> Table:
-    """The error of each task, with that of baselines beside it, and how often the heaviest sentence is a right one."""
-    baselines = results["baselines"]
+    """The error of each task, how often the heaviest sentence is a right one, and errors of others beside it."""
+    baselines, memory = results["baselines"], results["choices"]["memory"]
     hops = max((len(each.get("supporting_recall", [])) for each in results["tasks"].values()), default=0)
+    published = published_of(memory, results["data"])
     lines = Table(
-        title=f"{results['data']}: {results['sizes']['test']:,} test questions, {results['choices']['memory']} memory,"
+        title=f"{results['data']}: {results['sizes']['test']:,} test questions, {memory} memory,"
         f" seed {results['seed']}",
         caption=f"best of {results['epochs']} epochs by validation: epoch {results['best_epoch']};"
-        f" {results['wall_time_seconds']:.0f} s; failed: error above {FAILED:.0%}",
+        f" {results['wall_time_seconds']:.0f} s; failed: error above {FAILED:.0%}"
+        + (f"; published: {published.summary}" if published else ""),
     )
     lines.add_column("task")
     lines.add_column("error, %", justify="right")
     lines.add_column("")
     if hops:
         lines.add_column("heaviest sentence is a\nsupporting fact, % by hop", justify="right")
+    if published and published.by_task:
+        lines.add_column("published,\nerror, %", justify="right")
     for name in baselines:
         lines.add_column(f"{name.replace('_', ' ')},\nerror, %", justify="right")
     for task, each in results["tasks"].items():
-        recall = " ".join(f"{100 * share:5.1f}" for share in each.get("supporting_recall", [])) or "-"
-        beside = [f"{100 * baseline['tasks'][task]:.1f}" for baseline in baselines.values()]
         shown = [task or "all", f"{100 * each['error']:.1f}", "failed" if each["failed"] else ""]
-        lines.add_row(*shown, *([recall] if hops else []), *beside)
+        if hops:
+            shown.append(" ".join(f"{100 * share:5.1f}" for share in each.get("supporting_recall", [])) or "-")
+        if published and published.by_task:
+            shown.append(f"{published.by_task[task]:.1f}" if task in published.by_task else "-")
+        lines.add_row(*shown, *(f"{100 * baseline['tasks'][task]:.1f}" for baseline in baselines.values()))
     lines.add_section()
-    beside = [f"{100 * baseline['error']:.1f}" for baseline in baselines.values()]
-    shown = ["mean", f"{100 * results['test/error']:.1f}", f"{results['failed']} failed"]
-    lines.add_row(*shown, *([""] if hops else []), *beside)
+    shown = ["mean", f"{100 * results['test/error']:.1f}", f"{results['failed']} failed", *([""] if hops else [])]
+    if published and published.by_task:
+        shown.append(f"{mean(published.by_task.values()):.1f}")
+    lines.add_row(*shown, *(f"{100 * baseline['error']:.1f}" for baseline in baselines.values()))
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from memlab.__main__ import main
+from memlab.runs.published_answers import FAILED, published_of
 from memlab.runs.report import questions
 from memlab.runs.report.collect import Run
 from memlab.runs.results import write_results
@@ -67,15 +69,31 @@ class TestRows:
         assert line[5].startswith("12.4 (11)")
         assert line[6:] == ["60", "11", "102"]
         headings, lines = questions.by_task([first, second, bag], NAME)
-        assert headings == ["task", "memn2n, memory.hops=1", "memn2n", "bag"]
-        assert lines == [["qa1", "4.0", "0.0", "50.0"], ["qa2", "0.0", "52.0", "50.0"]]
+        assert headings == ["task", "memn2n, memory.hops=1", "published", "memn2n", "published", "bag"]
+        assert lines == [
+            ["qa1", "4.0", "0.0", "0.0", "0.0", "50.0"],
+            ["qa2", "0.0", "11.4", "52.0", "11.4", "50.0"],
+        ]
 
     def test_what_was_taken_of_the_smaller_set_stands_in_the_name(self, tmp_path: Path) -> None:
         run = start(tmp_path, "0", loss=1.0, errors={"qa1": 0.0}, memory="items")
         run.results["data"] = "bAbI 10k, tasks 1-20 with 1k of task 3"
         row = questions.rows_of([run])[0]
         assert row.data.endswith("with 1k of task 3")
-        assert row.published.startswith("1.34")
+        assert row.published is not None
+        assert row.published.summary.startswith("1.34")
+
+
+@pytest.mark.parametrize("memory", ["memn2n", "memnn"])
+def test_published_errors_of_the_tasks_have_the_published_mean(memory: str) -> None:
+    published = published_of(memory, NAME)
+    assert published is not None
+    assert list(published.by_task) == [f"qa{number}" for number in range(1, 21)]
+    found, failed = mean(published.by_task.values()), sum(each > 100 * FAILED for each in published.by_task.values())
+    stated = re.match(r"(\S+) \((\d+)\)", published.summary)
+    assert stated is not None
+    assert found == pytest.approx(float(stated[1]), abs=0.0501)
+    assert failed == int(stated[2])
 
 
 def test_both_tasks_in_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +102,7 @@ def test_both_tasks_in_one_report(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["report", str(tmp_path / "runs"), f"--output={tmp_path / 'report'}"]) == 0
     printed = capsys.readouterr().out
     assert "conv encoder, full memory" in printed
-    assert "| qa1 | 25.0 | 50.0 |" in printed
+    assert "| qa1 | 25.0 | 0.0 | 50.0 |" in printed
     with (tmp_path / "report" / "questions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["memn2n", "bag"]

@@ -6,17 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
+from memlab.runs.published_answers import FAILED, Published, published_of
 from memlab.runs.report.collect import Run, grouped, telling
 
 TASK = "questions"
-PUBLISHED = {
-    ("memn2n", "bAbI 1k, tasks 1-20"): "12.4 (11), best of 10 starts (Sukhbaatar et al. 2015)",
-    ("memn2n", "bAbI 10k, tasks 1-20"): "7.5 (6), best of 10 starts (Sukhbaatar et al. 2015)",
-    ("memnn", "bAbI 1k, tasks 1-20"): "6.7 (4), each task alone (Weston et al. 2015)",
-    ("memnn", "bAbI 10k, tasks 1-20"): "3.2 (2), each task alone (Weston et al. 2015)",
-    ("items", "bAbI 10k, tasks 1-20"): "1.34 ± 0.52, best of 8 0.78 (Schlag and Schmidhuber 2018)",
-}
-"""Mean error over the tasks, in percent, and in brackets how many are failed, by memory and data."""
 HEADINGS = [
     "data",
     "method",
@@ -43,7 +36,7 @@ class Row:
     errors_by_task: list[dict[str, float]]
     best: int
     """The start of the least training loss."""
-    published: str = "-"
+    published: Published | None = None
     epochs: str = "-"
     seconds: float = 0.0
     """Of training, the mean; of a baseline all it took."""
@@ -77,7 +70,7 @@ def _trained(runs: list[Run]) -> Row:
         failed=[run.results["failed"] for run in runs],
         errors_by_task=[{name: task["error"] for name, task in run.results["tasks"].items()} for run in runs],
         best=losses.index(min(losses)),
-        published=PUBLISHED.get((memory, first["data"].split(" with ")[0]), "-"),
+        published=published_of(memory, first["data"]),
         epochs=str(first["epochs"]),
         seconds=mean(run.results["fit_seconds"] for run in runs),
         peak=f"{max(run.results['peak_memory_bytes'] for run in runs) / 2**20:,.0f}",
@@ -96,7 +89,7 @@ def _baselines(runs: Sequence[Run]) -> list[Row]:
             data=data,
             method=each["title"],
             errors=[each["error"]],
-            failed=[sum(error > 0.05 for error in each["tasks"].values())],
+            failed=[sum(error > FAILED for error in each["tasks"].values())],
             errors_by_task=[each["tasks"]],
             best=0,
             seconds=each["seconds"],
@@ -114,7 +107,7 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
             str(len(row.errors)),
             f"{100 * row.errors[row.best]:.1f} ({row.failed[row.best]})",
             f"{100 * mean(row.errors):.1f}{_spread(row.errors)} ({mean(row.failed):.3g})",
-            row.published,
+            row.published.summary if row.published else "-",
             row.epochs,
             f"{row.seconds:,.0f}",
             row.peak,
@@ -124,14 +117,21 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
 
 
 def by_task(rows: Sequence[Row], data: str) -> tuple[list[str], list[list[str]]]:
-    """Headings and lines of the error by task, in percent, of the best start by training loss of each row."""
+    """Headings and lines of the error by task, in percent: of the best start of each row, and what is published."""
+    headings, columns = ["task"], []
     own = [row for row in rows if row.data == data]
+    for row in own:
+        headings.append(row.method)
+        columns.append({task: 100 * error for task, error in row.errors_by_task[row.best].items()})
+        if row.published and row.published.by_task:
+            headings.append("published")
+            columns.append(dict(row.published.by_task))
     tasks = list(own[0].errors_by_task[0])
-    lines = [
-        [task or "all", *(f"{100 * row.errors_by_task[row.best].get(task, float('nan')):.1f}" for row in own)]
-        for task in tasks
-    ]
-    return ["task", *(row.method for row in own)], lines
+    return headings, [[task or "all", *(_error(column.get(task)) for column in columns)] for task in tasks]
+
+
+def _error(percent: float | None) -> str:
+    return "-" if percent is None else f"{percent:.1f}"
 
 
 def _spread(errors: Sequence[float]) -> str:
