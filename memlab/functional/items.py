@@ -44,9 +44,10 @@ def items_of(entities: Tensor, relations: Tensor) -> Items:
     """
     sentences = entities.shape[1]
     size, device = 3 * sentences, entities.device
-    of_entities = entities[:, :, [0, 0, 1]].flatten(1, 2)
+    first, second = entities.unbind(2)
+    of_entities = torch.stack([first, first, second], 2).flatten(1, 2)
     of_relations = relations.flatten(1, 2)
-    told = entities[:, :, [1, 1, 0]].flatten(1, 2)
+    told = torch.stack([second, second, first], 2).flatten(1, 2)
     sentence = torch.arange(size, device=device) // 3
     same = torch.zeros(size, size, dtype=entities.dtype, device=device)
     same[torch.arange(1, size, 3), torch.arange(0, size, 3)] = 1
@@ -56,18 +57,32 @@ def items_of(entities: Tensor, relations: Tensor) -> Items:
     return Items(of_entities, of_relations, values)
 
 
-def read_items(items: Items, entities: Tensor, relations: Tensor, told: Tensor) -> Tensor:
+def relation_weights(items: Items, relations: Tensor, told: Tensor) -> Tensor:
+    """How near the relations of questions are to those of items: ``r . r_j``, and 0 of an item told later.
+
+    Args:
+        items: of S stories.
+        relations: (S, Q, n, d') r of the n reads of each question.
+        told: (S, Q) sentences of its story that each may read.
+
+    Returns:
+        (S, Q, n, 3 N).
+    """
+    stories, questions, reads, _ = relations.shape
+    weights = (relations.flatten(1, 2) @ items.relations.mT).view(stories, questions, reads, -1)
+    sentence = torch.arange(weights.shape[3], device=told.device) // 3
+    return weights * (sentence < told[:, :, None])[:, :, None]
+
+
+def read_items(items: Items, entities: Tensor, weights: Tensor) -> Tensor:
     """What questions read: ``sum_j (e . e_j) (r . r_j) v_j`` over the items of the sentences told before.
 
     Args:
         items: of S stories.
         entities: (S, Q, d) e of each question.
-        relations: (S, Q, d') r of each question.
-        told: (S, Q) sentences of its story that each may read.
+        weights: (S, Q, 3 N) of one read; see `relation_weights`.
 
     Returns:
         (S, Q, d).
     """
-    sentence = torch.arange(items.values.shape[1], device=told.device) // 3
-    weights = (entities @ items.entities.mT) * (relations @ items.relations.mT)
-    return (weights * (sentence < told[:, :, None])) @ items.values
+    return ((entities @ items.entities.mT) * weights) @ items.values

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 
 from memlab.checks import check_whole_number
 from memlab.data.vocabulary import PADDING
-from memlab.functional.items import items_of, read_items
+from memlab.functional.items import items_of, read_items, relation_weights
 from memlab.questions.batch import StoryBatch
 from memlab.questions.network import StoryNetwork, StoryRead
 
@@ -52,30 +54,33 @@ class ItemNetwork(StoryNetwork):
             check_whole_number(name, value)
         self.words = nn.Embedding(words, size, padding_idx=PADDING)
         self.places = nn.Parameter(torch.ones(longest, size) / longest)
-        self.entities = nn.ModuleList(_two_layers(size, hidden, entity_size) for _ in range(2))
-        self.relations = nn.ModuleList(_two_layers(size, hidden, relation_size) for _ in range(3))
-        self.asked_entity = _two_layers(size, hidden, entity_size)
-        self.asked_relations = nn.ModuleList(_two_layers(size, hidden, relation_size) for _ in range(READS))
+        self.entities = TwoLayers(size, hidden, entity_size, networks=2)
+        self.relations = TwoLayers(size, hidden, relation_size, networks=3)
+        self.asked_entity = TwoLayers(size, hidden, entity_size, networks=1)
+        self.asked_relations = TwoLayers(size, hidden, relation_size, networks=READS)
         self.norm = nn.LayerNorm(entity_size)
         self.answer = nn.Linear(entity_size, answers, bias=False)
 
     def read(self, batch: StoryBatch) -> StoryRead:
         """See `StoryNetwork.read`; without weights, as items are no sentences."""
         sentences, questions = self._vectors(batch.words), self._vectors(batch.questions)
-        entities, relations = _apart(self.entities, sentences), _apart(self.relations, sentences)
-        asked, along = _unit(self.asked_entity(questions)), _apart(self.asked_relations, questions)
-        scores = questions.new_empty(len(batch), self.answer.out_features)
-        for part in _alike(batch):
-            told = part.rows(entities[batch.sentences], part.sentences)
-            items = items_of(told, part.rows(relations[batch.sentences], part.sentences))
-            at, found = part.rows(asked, part.questions), []
-            by_question, count = part.rows(along, part.questions), part.rows(batch.told, part.questions)
-            for number in range(READS):
-                at = self.norm(read_items(items, at, by_question[:, :, number], count))
-                found.append(at)
-            there = part.questions >= 0
-            scores = scores.index_put((part.questions[there],), self.answer(torch.stack(found).sum(0)[there]))
-        return StoryRead(scores, ())
+        parts = _alike(batch)
+        told = _laid_out([self.entities(sentences), self.relations(sentences)], [part.texts for part in parts])
+        asked = _laid_out(
+            [self.asked_entity(questions), self.asked_relations(questions)], [part.questions for part in parts]
+        )
+        found = []
+        for part, (entities, relations), (entity, along) in zip(parts, told, asked, strict=True):
+            items, at, reads = items_of(entities, relations), entity[:, :, 0], []
+            weights = relation_weights(items, along, part.told)
+            for weights_of_read in weights.unbind(2):
+                at = self.norm(read_items(items, at, weights_of_read))
+                reads.append(at)
+            found.append(torch.stack(reads).sum(0).flatten(0, 1))
+        places = torch.cat([part.questions.flatten() for part in parts])
+        there = places >= 0
+        order = places.new_empty(len(batch)).index_put((places[there],), there.nonzero().flatten())
+        return StoryRead(self.answer(F.embedding(order, torch.cat(found))), ())
 
     def _vectors(self, words: Tensor) -> Tensor:
         """(n, size) of (n, J) words; those behind the last place have its vector."""
@@ -84,50 +89,78 @@ class ItemNetwork(StoryNetwork):
         return (vectors * self.places[place]).sum(1)
 
 
-class _Alike:
-    """Some stories of a batch as a rectangle.
+class TwoLayers(nn.Module):
+    """Networks side by side, ``N(W' tanh(W x + b) + b')`` with a layer of its own each, and N that makes length 1.
+
+    One product serves the inner layers of all, and one the outer ones.
 
     Args:
-        sentences: (S, N) places in the batch; -1 for none.
-        questions: (S, Q) places in the batch; -1 for none.
+        size: of x.
+        hidden: of what lies between.
+        made: of what is made.
+        networks: how many.
     """
 
-    def __init__(self, sentences: Tensor, questions: Tensor) -> None:
-        self.sentences, self.questions = sentences, questions
+    def __init__(self, size: int, hidden: int, made: int, *, networks: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(size, networks * hidden)
+        bound = 1 / math.sqrt(hidden)  # as nn.Linear has it
+        self.outer = nn.Parameter(torch.empty(networks, hidden, made).uniform_(-bound, bound))
+        self.outer_bias = nn.Parameter(torch.empty(networks, 1, made).uniform_(-bound, bound))
 
-    @staticmethod
-    def rows(values: Tensor, places: Tensor) -> Tensor:
-        """(S, n, ...) the values at some places; 0 where there is none."""
-        there = (places >= 0).view(*places.shape, *[1] * (values.dim() - 1))
-        return values[places.clamp(min=0)] * there.to(values.dtype)
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(n, networks, made) of (n, size)."""
+        between = self.inner(vectors).tanh().view(len(vectors), len(self.outer), -1).transpose(0, 1)
+        return F.normalize(torch.baddbmm(self.outer_bias, between, self.outer), dim=-1).transpose(0, 1)
 
 
-def _alike(batch: StoryBatch) -> Iterator[_Alike]:
+class _Alike(NamedTuple):
+    """Some stories of a batch as a rectangle."""
+
+    texts: Tensor
+    """(S, N) which of the distinct sentences is told; -1 for none."""
+    questions: Tensor
+    """(S, Q) places in the batch; -1 for none."""
+    told: Tensor
+    """(S, Q) sentences that each question may read."""
+
+
+def _alike(batch: StoryBatch) -> list[_Alike]:
     """The stories of a batch by their length."""
     lengths = batch.story_of_sentence.bincount()
     doublings = (lengths / SHORTEST).log2().ceil().clamp(min=0)
+    parts = []
     for doubling in doublings.unique().tolist():
         stories = (doublings == doubling).nonzero().flatten()
-        sides = (batch.story_of_sentence, batch.story_of_question)
-        yield _Alike(*(_rectangle(side, stories, len(lengths)) for side in sides))
+        sentences, questions = (
+            _rectangle(side, stories, len(lengths)) for side in (batch.story_of_sentence, batch.story_of_question)
+        )
+        texts = torch.where(sentences < 0, -1, batch.sentences[sentences])
+        parts.append(_Alike(texts, questions, torch.where(questions < 0, 0, batch.told[questions])))
+    return parts
 
 
 def _rectangle(story_of: Tensor, stories: Tensor, count: int) -> Tensor:
-    """(S, n) where what belongs to some stories lies, of (m,) to which story each belongs, ascending."""
+    """(S, n) where what belongs to some stories lies, of (m,) to which story each belongs, ascending; -1 for none."""
     lengths = story_of.bincount(minlength=count)
     firsts = lengths.cumsum(0) - lengths
     across = torch.arange(int(lengths[stories].max()), device=story_of.device)
     return torch.where(across < lengths[stories, None], firsts[stories, None] + across, -1)
 
 
-def _two_layers(size: int, hidden: int, made: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(size, hidden), nn.Tanh(), nn.Linear(hidden, made))
+def _laid_out(vectors: Sequence[Tensor], rectangles: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Of each rectangle of rows (S, n) and each kind of vectors (m, k, d) those at these rows: (S, n, k, d).
 
-
-def _unit(vectors: Tensor) -> Tensor:
-    return F.normalize(vectors, dim=-1)
-
-
-def _apart(networks: nn.ModuleList, vectors: Tensor) -> Tensor:
-    """(n, networks, size) of unit length."""
-    return torch.stack([_unit(each(vectors)) for each in networks], dim=1)
+    All are taken out at once: what comes back to a row is then added up in one go. -1 has zeros.
+    """
+    rows = F.pad(torch.cat([each.flatten(1) for each in vectors], dim=1), (0, 0, 0, 1))
+    places = torch.cat([rectangle.flatten() for rectangle in rectangles])
+    taken = F.embedding(torch.where(places < 0, len(rows) - 1, places), rows)
+    sizes = [each[0].numel() for each in vectors]
+    return [
+        [
+            kind.view(*rectangle.shape, *each.shape[1:])
+            for kind, each in zip(part.split(sizes, dim=1), vectors, strict=True)
+        ]
+        for part, rectangle in zip(taken.split([each.numel() for each in rectangles]), rectangles, strict=True)
+    ]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memlab.functional.items import items_of, read_items
+from memlab.functional.items import Items, items_of, read_items, relation_weights
 
 S, N, Q, D, R = 3, 5, 4, 6, 4
 
@@ -14,6 +14,12 @@ S, N, Q, D, R = 3, 5, 4, 6, 4
 def drawn(*shape: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return F.normalize(torch.randn(*shape, generator=generator, dtype=torch.float64), dim=-1)
+
+
+def read(items: Items, entities: Tensor, relations: Tensor, told: Tensor) -> Tensor:
+    """(S, Q, D) the second of two reads whose relations are weighed together."""
+    both = torch.stack([torch.zeros_like(relations), relations], dim=2)
+    return read_items(items, entities, relation_weights(items, both, told)[:, :, 1])
 
 
 def by_recurrence(entities: Tensor, relations: Tensor) -> list[Tensor]:
@@ -32,7 +38,7 @@ def test_reads_are_those_of_the_tensor_memory() -> None:
     entities, relations = drawn(S, N, 2, D, seed=0), drawn(S, N, 3, R, seed=1)
     asked, along = drawn(S, Q, D, seed=2), drawn(S, Q, R, seed=3)
     told = torch.tensor([[0, 1, 3, 5], [5, 5, 2, 4], [1, 2, 3, 4]])
-    found = read_items(items_of(entities, relations), asked, along, told)
+    found = read(items_of(entities, relations), asked, along, told)
     for story in range(S):
         states = by_recurrence(entities[story], relations[story])
         for question in range(Q):
@@ -45,11 +51,11 @@ def test_sentences_that_are_not_there_change_nothing() -> None:
     entities, relations = drawn(S, N, 2, D, seed=0), drawn(S, N, 3, R, seed=1)
     asked, along, told = drawn(S, Q, D, seed=2), drawn(S, Q, R, seed=3), torch.full((S, Q), N)
     padded = [F.pad(each, (0, 0, 0, 0, 0, 2)) for each in (entities, relations)]
-    more = read_items(items_of(padded[0], padded[1]), asked, along, told)
-    torch.testing.assert_close(more, read_items(items_of(entities, relations), asked, along, told))
+    more = read(items_of(padded[0], padded[1]), asked, along, told)
+    torch.testing.assert_close(more, read(items_of(entities, relations), asked, along, told))
 
 
 def test_gradients() -> None:
     asked, along, told = drawn(S, Q, D, seed=2), drawn(S, Q, R, seed=3), torch.tensor([[1, 2, 3, 5]] * S)
     given = drawn(S, N, 2, D, seed=0).requires_grad_(), drawn(S, N, 3, R, seed=1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda e, r: read_items(items_of(e, r), asked, along, told), given)
+    assert torch.autograd.gradcheck(lambda e, r: read(items_of(e, r), asked, along, told), given)

@@ -11,6 +11,7 @@ import torch
 from memlab.data.stories import Question, Story, words
 from memlab.data.vocabulary import UNKNOWN
 from memlab.questions import ItemNetwork, MemN2N, StoryEncoder
+from memlab.questions.items import TwoLayers
 
 STORIES = [
     Story(
@@ -219,24 +220,28 @@ class TestItems:
             total = [net.words.weight[each] * net.places[at] for each, at in zip(numbers, places, strict=True)]
             return torch.stack(total).sum(0)
 
-        def unit(made_of: torch.Tensor) -> torch.Tensor:
-            length: torch.Tensor = made_of.norm()
-            return made_of / length
+        def made_by(networks: TwoLayers, x: torch.Tensor) -> list[torch.Tensor]:
+            """What each network makes, of length 1."""
+            found = []
+            weights, biases = (each.chunk(len(networks.outer)) for each in networks.inner.parameters())
+            inner = zip(weights, biases, strict=True)
+            for (weight, bias), outer, outer_bias in zip(inner, networks.outer, networks.outer_bias, strict=True):
+                made = (weight @ x + bias).tanh() @ outer + outer_bias[0]
+                found.append(made / made.norm())
+            return found
 
         for story in self.longer():
             for question in story.questions:
                 memory = torch.zeros(4, 3, 4, dtype=torch.float64)
                 for text in story.sentences[: question.before]:
-                    (e1, e2), (r1, r2, r3) = (
-                        [unit(each(vector(text))) for each in networks] for networks in (net.entities, net.relations)
-                    )
+                    (e1, e2), (r1, r2, r3) = (made_by(each, vector(text)) for each in (net.entities, net.relations))
                     w, m, b = (torch.einsum("d,r,drx->x", e, r, memory) for e, r in ((e1, r1), (e1, r2), (e2, r3)))
                     for e, r, v in ((e1, r1, e2 - w), (e1, r2, w - m), (e2, r3, e1 - b)):
                         memory = memory + torch.einsum("d,r,x->drx", e, r, v)
-                at = unit(net.asked_entity(vector(question.text)))
+                (at,) = made_by(net.asked_entity, vector(question.text))
                 total = torch.zeros(4, dtype=torch.float64)
-                for each in net.asked_relations:
-                    at = net.norm(torch.einsum("d,r,drx->x", at, unit(each(vector(question.text))), memory))
+                for along in made_by(net.asked_relations, vector(question.text)):
+                    at = net.norm(torch.einsum("d,r,drx->x", at, along, memory))
                     total = total + at
                 torch.testing.assert_close(scores[number], total @ net.answer.weight.mT, rtol=1e-9, atol=1e-11)
                 number += 1
