@@ -9,23 +9,29 @@ import torch
 from torch import Tensor
 
 
-def ragged_softmax(scores: Tensor, asker: Tensor, queries: int) -> Tensor:
+def ragged_softmax(scores: Tensor, asker: Tensor, queries: int, empty: Tensor | None = None) -> Tensor:
     """Softmax over the cells of each query: ``p_i = exp(z_i - max) / Z`` with maximum and Z of the cells of its query.
 
     Args:
         scores: (P,) scores.
         asker: (P,) whose cell each is, int64, from 0 to ``queries`` - 1.
         queries: Q.
+        empty: (Q,) how many cells of score 0 each query has besides; None for none.
 
     Returns:
-        (P,) weights, differentiable in ``scores``; those of a query add up to 1.
+        (P,) weights, differentiable in ``scores``; those of a query add up to 1, with what its empty cells weigh.
 
     >>> ragged_softmax(torch.tensor([1.0, 1.0, 500.0]), torch.tensor([0, 0, 1]), queries=2)
     tensor([0.5000, 0.5000, 1.0000])
+    >>> ragged_softmax(torch.zeros(2), torch.tensor([0, 0]), queries=1, empty=torch.tensor([2]))
+    tensor([0.2500, 0.2500])
     """
-    highest = scores.detach().new_full((queries,), -torch.inf).scatter_reduce(0, asker, scores.detach(), "amax")
+    lowest = -torch.inf if empty is None else 0.0
+    highest = scores.detach().new_full((queries,), lowest).scatter_reduce(0, asker, scores.detach(), "amax")
     exponentials = (scores - highest[asker]).exp()
     total = exponentials.new_zeros(queries).index_add(0, asker, exponentials)
+    if empty is not None:
+        total = total + empty * (-highest).exp()
     return exponentials / total[asker]
 
 

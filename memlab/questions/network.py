@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +16,7 @@ class StoryRead(NamedTuple):
     scores: Tensor
     """(Q, C) of the answers; their softmax are the probabilities."""
     weights: tuple[Tensor, ...]
-    """Of each hop (P,) the weights of the cells; see `StoryBatch`."""
+    """Of each hop (P,) the weights of the cells; see `StoryBatch`. Those of a question add up to 1 at most."""
 
 
 class StoryNetwork(nn.Module):
@@ -33,17 +33,5 @@ class StoryNetwork(nn.Module):
         """(Q,) nats, minus the log-probability of the true answer; 0 of one that training has not seen."""
         return F.cross_entropy(self.read(batch).scores, batch.answers, ignore_index=-1, reduction="none")
 
-    @property
-    def rate_factor(self) -> float:
-        """By what the learning rate is multiplied now, besides its schedule."""
-        return 1.0
-
-    def after_validation(self, nll: float) -> None:
-        """Take note of what a validation has come to, in nats per question."""
-
-    def progress(self) -> dict[str, Any]:
-        """Plain values that training goes on from, besides the weights."""
-        return {}
-
-    def restore(self, progress: dict[str, Any]) -> None:
-        """Go on from there."""
+    def at_progress(self, progress: float) -> None:
+        """Take note that a training step begins, of the share of all that is done."""

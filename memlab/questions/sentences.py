@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from memlab.checks import check_choice
 from memlab.data.vocabulary import PADDING
 
-ENCODINGS = ("bag", "position")
+ENCODINGS = ("bag", "position", "centred")
 
 
-def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str) -> Tensor:
+def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str, longest: int) -> Tensor:
     """The sum of the vectors of the words of each sentence, ``sum_j l_j * x_j``.
 
-    For a bag l is 1. Position encoding has ``l_kj = (1 - j/J) - (k/d) (1 - 2 j/J)``, with places j of J words and
-    features k of d counted from 1 (Sukhbaatar et al. 2015, section 4.1): two weighted sums of words, put together.
+    For a bag l is 1. Otherwise it tells places j, of J words, and features k, of d, both counted from 1:
+
+    - ``position``: ``l_kj = (1 - j/J) - (k/d) (1 - 2 j/J)`` with the J words of the sentence itself (Sukhbaatar et al.
+      2015, section 4.1);
+    - ``centred``: ``l_kj = 1 + 4 (k - (d + 1) / 2) (j - (J + 1) / 2) / (d J)`` with the J words of the longest one, as
+      the code of that paper has it.
+
+    Either is two weighted sums of words, put together.
 
     Args:
         embeddings: (E, V, d) vectors of words, in E matrices.
         words: (U, J) words, padded with `memlab.data.vocabulary.PADDING`, which adds nothing.
-        encoding: ``bag`` or ``position``.
+        encoding: ``bag``, ``position`` or ``centred``.
+        longest: J of ``centred``.
 
     Returns:
         (U, E, d).
@@ -29,17 +38,24 @@ def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str) -> Ten
         ValueError: for another encoding.
 
     >>> vectors = torch.tensor([[[0.0, 0.0], [1.0, 1.0], [4.0, 4.0]]])
-    >>> sentence_vectors(vectors, torch.tensor([[1, 2]]), encoding="position")
+    >>> sentence_vectors(vectors, torch.tensor([[1, 2]]), encoding="position", longest=2)
     tensor([[[2.5000, 4.5000]]])
+    >>> sentence_vectors(vectors, torch.tensor([[1, 2]]), encoding="centred", longest=2)
+    tensor([[[4.2500, 5.7500]]])
     """
     there = (words != PADDING).to(embeddings.dtype)
     if check_choice("encoding", encoding, ENCODINGS) == "bag":
         return _summed(embeddings, words, there)
     size = embeddings.shape[2]
-    place = torch.arange(1, words.shape[1] + 1, device=words.device) / there.sum(1, keepdim=True).clamp(min=1)
-    feature = torch.arange(1, size + 1, device=words.device, dtype=embeddings.dtype) / size
-    ending = _summed(embeddings, words, (2 * place - 1) * there)
-    return _summed(embeddings, words, (1 - place) * there) + feature * ending
+    counted: dict[str, Any] = {"device": words.device, "dtype": embeddings.dtype}
+    place, feature = torch.arange(1, words.shape[1] + 1, **counted), torch.arange(1, size + 1, **counted) / size
+    if encoding == "centred":
+        of_place = 4 * (place - (longest + 1) / 2) / longest
+        of_feature = feature - (1 + 1 / size) / 2
+        return _summed(embeddings, words, there) + of_feature * _summed(embeddings, words, of_place * there)
+    share = place / there.sum(1, keepdim=True).clamp(min=1)
+    ending = _summed(embeddings, words, (2 * share - 1) * there)
+    return _summed(embeddings, words, (1 - share) * there) + feature * ending
 
 
 def _summed(embeddings: Tensor, words: Tensor, weights: Tensor) -> Tensor:

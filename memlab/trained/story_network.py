@@ -25,7 +25,7 @@ from memlab.trained.recipes import NETWORKS, Recipe, build
 from memlab.trained.refusal import RefusedMemoryError
 
 FOLDER, DESCRIPTION, WEIGHTS = "network", "network.json", "weights.safetensors"
-FORMAT = 1
+FORMAT = 2
 """Goes up by one when what a folder holds becomes another."""
 LARGEST = 2**26
 """Bytes of a description, at most."""
@@ -81,7 +81,6 @@ def keep_network(
         "format": FORMAT,
         "network": recipe,
         "encoder": encoder.state(),
-        "progress": network.progress(),
         "weights": hashlib.sha256(weights).hexdigest(),
         "about": dict(about),
     }
@@ -119,7 +118,6 @@ def load_network(path: Path) -> TrainedStoryNetwork:
             raise ValueError(f"{WEIGHTS} is not what was written")
         network: StoryNetwork = build(found["network"], NETWORKS, name="network")
         network.load_state_dict(load(data))
-        network.restore(found["progress"])
         encoder = StoryEncoder.from_state(found["encoder"])
         return TrainedStoryNetwork(network.eval(), encoder, dict(found["about"]))
     except RefusedMemoryError:

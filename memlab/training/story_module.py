@@ -123,13 +123,14 @@ class StoryAnswerer(TrainedModule):
             "answers": list(self.encoder.answers),
         }
 
-    @property
-    def rate_factor(self) -> float:
-        """See `TrainedModule.rate_factor`."""
-        return self.network.rate_factor
+    def on_train_start(self) -> None:
+        """Note how long the training is."""
+        super().on_train_start()
+        self._steps_in_all = self.trainer.estimated_stepping_batches
 
     def training_step(self, batch: StoryBatch, batch_idx: int) -> Tensor:
         """The loss of the questions of some stories."""
+        self.network.at_progress(self.trainer.global_step / self._steps_in_all)
         losses = self.network.losses(batch)
         mean = losses.mean()
         self.steps.take("loss", mean, weight=len(batch))
@@ -139,11 +140,9 @@ class StoryAnswerer(TrainedModule):
         return losses.sum() if self._sums else mean
 
     def on_validation_epoch_end(self) -> None:
-        """Log what was measured; the network takes note of it."""
-        measured = self._close("validation")
+        """Log what was measured."""
+        self._close("validation")
         self.validated_epoch = self.current_epoch
-        if not self.trainer.sanity_checking:
-            self.network.after_validation(float(measured.nll.nanmean()))
 
     def on_test_epoch_end(self) -> None:
         """Log what was measured, and keep it."""
@@ -165,16 +164,6 @@ class StoryAnswerer(TrainedModule):
         }
         self.log_dict({f"{stage}/{name}": figures[name] for name in MEASURED})
         return found
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how far the network is."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["network"] = self.network.progress()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Have the network go on from there."""
-        super().on_load_checkpoint(checkpoint)
-        self.network.restore(checkpoint["network"])
 
 
 def measured(network: StoryNetwork, batch: StoryBatch) -> Measured:

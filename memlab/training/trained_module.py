@@ -35,11 +35,6 @@ class TrainedModule(pl.LightningModule):
         """By what a checkpoint is known to be of such a module: names to plain values."""
         raise NotImplementedError
 
-    @property
-    def rate_factor(self) -> float:
-        """By what the learning rate is multiplied, besides the schedule."""
-        return 1.0
-
     def support_ids(self, batch: Any) -> list[int]:
         """Ids of what the objects of a batch read."""
         return []
@@ -130,7 +125,7 @@ class TrainedModule(pl.LightningModule):
         optimizer = self._make_optimizer(parameter_groups(self))
         if "factor" in self._scheduler:
             factor, steps = self._scheduler["factor"], self.trainer.estimated_stepping_batches
-            scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps) * self.rate_factor)
+            scheduler: LRScheduler = LambdaLR(optimizer, lambda step: factor(step / steps))
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
         followed = {"frequency": self.trainer.check_val_every_n_epoch} if "monitor" in self._scheduler else {}
         config = {**followed, **self._scheduler, "scheduler": self._scheduler["scheduler"](optimizer)}

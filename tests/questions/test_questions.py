@@ -25,10 +25,11 @@ STORIES = [
     Story(("It is a swan.", "It is white."), (Question("What is it?", "swan", 2, (0,)),)),
     Story(("John went.", "John took the milk."), (Question("Where is the milk?", "hall", 2),)),
 ]
+LONGEST = 6
 KINDS = [
     {"tying": tying, "encoding": encoding, "hops": hops}
     for tying in ("adjacent", "layerwise")
-    for encoding in ("bag", "position")
+    for encoding in ("bag", "position", "centred")
     for hops in (1, 3)
 ]
 
@@ -43,13 +44,13 @@ def network(made: StoryEncoder, **words: Any) -> MemN2N:
         "tying": "adjacent",
         "encoding": "position",
         "hops": 2,
+        "filled_up": False,
         "random_noise": 0.0,
-        "linear_start": None,
+        "linear_start": 0,
+        "most_cells": made.most_cells or 50,
         **words,
     }
-    return MemN2N(
-        words=len(made.vocabulary), answer_words=made.answer_words, most_cells=made.most_cells or 50, size=4, **given
-    ).double()
+    return MemN2N(words=len(made.vocabulary), answer_words=made.answer_words, longest=LONGEST, size=4, **given).double()
 
 
 class TestBatch:
@@ -100,7 +101,11 @@ def by_plain_loop(net: MemN2N, made: StoryEncoder, story: Story, question: Quest
         for j, number in enumerate(numbers, 1):
             for k in range(1, d + 1):
                 length = len(numbers)
-                place = (1 - j / length) - (k / d) * (1 - 2 * j / length) if net.encoding == "position" else 1.0
+                place = {
+                    "bag": 1.0,
+                    "position": (1 - j / length) - (k / d) * (1 - 2 * j / length),
+                    "centred": 1 + 4 * (k - (d + 1) / 2) * (j - (LONGEST + 1) / 2) / (d * LONGEST),
+                }[net.encoding]
                 total[k - 1] += place * table[number][k - 1].item()
         return total
 
@@ -117,8 +122,9 @@ def by_plain_loop(net: MemN2N, made: StoryEncoder, story: Story, question: Quest
     for hop in range(net.hops):
         keys, values = (held(hop), held(hop + 1)) if net.is_adjacent else (held(0), held(1))
         scores = [math.fsum(a * b for a, b in zip(u, key, strict=True)) for key in keys]
-        shares = [math.exp(score - max(scores)) for score in scores]
-        p = scores if net.is_linear else [share / math.fsum(shares) for share in shares]
+        cells = scores + [0.0] * max(net.times.shape[1] - len(scores), 0) * net.filled_up
+        shares = [math.exp(score - max(cells)) for score in cells]
+        p = scores if net.is_linear else [share / math.fsum(shares) for share in shares[: len(scores)]]
         o = [math.fsum(share * value[k] for share, value in zip(p, values, strict=True)) for k in range(d)]
         kept = (
             u if net.is_adjacent else [math.fsum(net.between[k][e].item() * u[e] for e in range(d)) for k in range(d)]
@@ -131,12 +137,11 @@ def by_plain_loop(net: MemN2N, made: StoryEncoder, story: Story, question: Quest
     ], weights_of_hops
 
 
-@pytest.mark.parametrize("is_linear", [False, True])
+@pytest.mark.parametrize("hop", ["softmax", "filled up", "linear"])
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: " ".join(map(str, kind.values())))
-def test_memn2n_is_the_plain_loop_over_questions(kind: dict[str, Any], is_linear: bool) -> None:
+def test_memn2n_is_the_plain_loop_over_questions(kind: dict[str, Any], hop: str) -> None:
     made = encoder()
-    net = network(made, **kind)
-    net.is_linear = is_linear
+    net = network(made, **kind, filled_up=hop == "filled up", linear_start=0.5 * (hop == "linear"), most_cells=3)
     batch = made.batch(STORIES)
     read, number = net.read(batch), 0
     for story in STORIES:
@@ -162,8 +167,16 @@ def test_an_answer_that_training_has_not_seen_teaches_nothing() -> None:
     net = network(made)
     losses = net.losses(made.batch(STORIES))
     assert losses[-1] == 0
-    expected = -net.read(made.batch(STORIES[1:2])).scores.log_softmax(1)[0, made.answers.index("swan")]
-    torch.testing.assert_close(losses[3], expected, rtol=1e-12, atol=0)
+
+
+def test_the_loss_is_of_the_true_answer_among_all_words() -> None:
+    made = encoder()
+    net = network(made)
+    batch = made.batch(STORIES[1:2])
+    answers = [made.answer_words[made.answers.index("swan")]]
+    net.answer_words = torch.arange(len(made.vocabulary))
+    expected = -net.read(batch).scores.log_softmax(1)[0, answers]
+    torch.testing.assert_close(network(made).losses(batch), expected, rtol=1e-12, atol=0)
 
 
 def test_random_noise_puts_empty_sentences_between_those_told() -> None:
@@ -188,7 +201,9 @@ def test_random_noise_puts_empty_sentences_between_those_told() -> None:
         ({"hops": 0}, "hops=0"),
         ({"tying": "tied"}, "tying=tied"),
         ({"encoding": "words"}, "encoding=words"),
+        ({"filled_up": "yes"}, "filled_up=yes"),
         ({"random_noise": 1.0}, "random_noise=1.0"),
+        ({"linear_start": 1.0}, "linear_start=1.0"),
     ],
 )
 def test_values_out_of_range_are_refused(words: dict[str, Any], wrong: str) -> None:

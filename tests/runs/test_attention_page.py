@@ -179,12 +179,14 @@ def test_what_is_shown_is_what_was_tested() -> None:
         words=len(encoder.vocabulary),
         answer_words=encoder.answer_words,
         most_cells=4,
+        longest=8,
         size=5,
         hops=2,
         tying="adjacent",
         encoding="position",
+        filled_up=False,
         random_noise=0.0,
-        linear_start=None,
+        linear_start=0,
     ).eval()
     tested = measured(network, encoder.batch(stories))
     shown = tried(network, encoder, stories, [2, 0, 1])

@@ -119,16 +119,18 @@ class TestMeasured:
         assert found.found.shape == (len(batch), 0)
 
 
-def network(module: StoryDataModule, *, linear_start: float | None = 0.5) -> MemN2N:
+def network(module: StoryDataModule, *, linear_start: float = 0.5) -> MemN2N:
     torch.manual_seed(0)
     return MemN2N(
         words=len(module.encoder.vocabulary),
         answer_words=module.encoder.answer_words,
         most_cells=module.train.most_told,
+        longest=module.train.longest,
         size=4,
         hops=2,
         tying="adjacent",
-        encoding="position",
+        encoding="centred",
+        filled_up=False,
         random_noise=0.1,
         linear_start=linear_start,
     )
@@ -146,23 +148,30 @@ def answerer(module: StoryDataModule, made: StoryNetwork, **words: Any) -> Story
 
 
 class TestLinearStart:
-    def test_ends_when_validation_is_no_better(self, data: StoryData) -> None:
-        made = network(module_of(data))
-        for nll, linear in [(2.0, True), (1.5, True), (1.5, False), (1.0, False)]:
-            made.after_validation(nll)
-            assert made.is_linear is linear
-            assert made.rate_factor == (0.5 if linear else 1.0)
-        again = network(module_of(data))
-        again.restore(made.progress())
-        assert again.is_linear is False
-        assert network(module_of(data), linear_start=None).rate_factor == 1.0
+    @pytest.mark.parametrize(("share", "linear"), [(0.0, 0), (0.25, 3), (0.5, 5)])
+    def test_is_a_share_of_the_steps(self, data: StoryData, share: float, linear: int) -> None:
+        """Of ten steps; and what is kept of a network remembers it."""
+        module = module_of(data)
+        made, found = network(module, linear_start=share), []
+        losses = made.losses
+
+        def noted(batch: StoryBatch) -> torch.Tensor:
+            found.append(bool(made.is_linear))
+            return losses(batch)
+
+        made.losses = noted  # type: ignore[method-assign]
+        quiet_trainer(max_steps=10, limit_val_batches=0).fit(answerer(module, made), datamodule=module)
+        assert found == [True] * linear + [False] * (10 - linear)
+        again = network(module)
+        again.load_state_dict(made.state_dict())
+        assert not again.is_linear
 
     def test_hops_have_no_softmax_until_then(self, data: StoryData) -> None:
         module = module_of(data)
         made = network(module).eval()
         batch = module.test.batch(np.arange(3))
         linear = made.read(batch).weights[0]
-        made.is_linear = False
+        made.at_progress(0.5)
         soft = made.read(batch).weights[0]
         for number in range(len(batch)):
             own = batch.asker == number
@@ -172,7 +181,7 @@ class TestLinearStart:
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_a_step_is_one_of_sgd_by_the_losses(data: StoryData, reduction: str) -> None:
     module = module_of(data)
-    made, by_hand = network(module, linear_start=None), network(module, linear_start=None)
+    made, by_hand = network(module, linear_start=0), network(module, linear_start=0)
     model = answerer(module, made, reduction=reduction, optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = quiet_trainer(max_steps=1, limit_val_batches=0)
     trainer.fit(model, datamodule=module)
