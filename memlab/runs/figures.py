@@ -29,7 +29,7 @@ COLUMNS = 9
 
 
 def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epoch: int, note: str) -> None:
-    """Train, validation and test accuracy by epoch (the thesis's Figure 4).
+    """Train, validation and test accuracy by epoch, as far as they were measured (the thesis's Figure 4).
 
     Args:
         metrics_csv: the run's metrics.
@@ -42,7 +42,8 @@ def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epo
     axes = figure.subplots()
     for (name, points), style in zip(read_curves(metrics_csv).items(), ["-", "--", "-"], strict=True):
         percent = [100 * value for value in points.values()]
-        axes.plot(list(points), percent, style, marker="o", markersize=3, label=CURVES[name])
+        if percent:
+            axes.plot(list(points), percent, style, marker="o", markersize=3, label=CURVES[name])
     axes.axvline(best_epoch, color="grey", linewidth=1, linestyle=":", label=f"best checkpoint (epoch {best_epoch})")
     axes.set(xlabel="epoch", ylabel="accuracy, %")
     axes.set_title(title, parse_math=False)

@@ -26,6 +26,7 @@ from memlab.files import written_whole
 from memlab.questions import StoryNetwork
 from memlab.runs.attention import draw_attention
 from memlab.runs.attention_page import write_attention_page
+from memlab.runs.figures import draw_learning_curve
 from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.runs.published_answers import FAILED, published_of
 from memlab.runs.trained_memory import recipe_in
@@ -156,7 +157,7 @@ def _leave(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> 
 
 
 def _illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw what some test questions have read, and write the page of more of them."""
+    """Draw the learning curve and what some test questions have read, and write the page of more of them."""
     stories, tested, tasks = run.datamodule.data.test, run.model.tested, run.datamodule.test.tasks
     drawn = last_questions(stories, questions=cfg.evidence.questions)
     told = choose_questions(tested, tasks, questions=cfg.evidence.page_questions)
@@ -165,6 +166,13 @@ def _illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     title = f"{results['data']}, {results['choices']['memory']} memory"
+    draw_learning_curve(
+        folder / "metrics.csv",
+        figures / "learning_curve.png",
+        title=title,
+        best_epoch=results["best_epoch"],
+        note="validation: after the epoch, share of all questions that are answered right",
+    )
     if few[0].answer.weights:
         draw_attention(few, figures / "attention.png", title=title)
     log.info(write_attention_page(more, figures / "attention.html", title=title, asked=len(tasks)))

@@ -88,6 +88,7 @@ def test_answers_are_those_that_the_results_count(memory: str, asked: Callable[.
         assert baseline["error"] == pytest.approx(sum(baseline["tasks"].values()) / 2)
     hops = {"memn2n": 3, "memnn": 8}.get(memory, 0)
     assert (folder / "figures" / "attention.png").is_file() == bool(hops)
+    assert (folder / "figures" / "learning_curve.png").is_file()
     page = (folder / "figures" / "attention.html").read_text()
     assert page.count("<article") == len(told)
     shown = [f"{escape(row['answer'])}</bdi> ({float(row['probability']):.1%})" for row in rows]
