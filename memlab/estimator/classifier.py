@@ -44,7 +44,7 @@ class MemoryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ``conv``, ``lenet``, ``resnet``, ``resnet_small``, ``torchvision``.
         memory: how stored objects are read in training: ``full``, ``chunked`` (the same with less memory), ``topk``
             (the nearest alone); to compare with, ``linear`` and ``prototypes``, which store one key for each class.
-        similarity: ``euclidean``, ``cosine`` or ``dot``.
+        similarity: ``euclidean``, ``distance``, ``cosine`` or ``dot``.
         n_neighbors: K, the nearest stored objects that an answer is read from, and with ``memory="topk"`` those read
             in training too; None for all objects, or with ``topk`` what ``conf/memory/topk.yaml`` says.
         scale: factor of the similarity, above 0; where it is learned, at the start. Large, and the nearest decides

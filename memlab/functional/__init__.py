@@ -21,7 +21,7 @@ from memlab.functional.class_read import (
 from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_margin, within_top
 from memlab.functional.runs import sums_by_class
-from memlab.functional.scores import dot_scores, exclude_rows
+from memlab.functional.scores import dot_scores, exclude_rows, root_scores, root_scores_, root_slopes
 from memlab.functional.selection import class_turns, greedy_medoids
 from memlab.functional.value_read import ValueRead, Values, ValueSums, value_read, value_read_gradient
 
@@ -54,6 +54,9 @@ __all__ = [
     "own_read",
     "read",
     "read_cells",
+    "root_scores",
+    "root_scores_",
+    "root_slopes",
     "sums_by_class",
     "value_read",
     "value_read_gradient",

@@ -12,13 +12,14 @@ from memlab.memory.hops import Hops
 from memlab.memory.memory import Memory
 from memlab.memory.reading import ReadAll, ReadTopK
 from memlab.memory.shards import sharded
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.topk import TopKMemory
 
 __all__ = [
     "ChunkedMemory",
     "Cosine",
+    "Distance",
     "Dot",
     "Euclidean",
     "FullMemory",

@@ -1,4 +1,4 @@
-"""How alike a query and a key are: dot product, cosine or Euclidean distance, each with a scale."""
+"""How alike a query and a key are: dot product, cosine or Euclidean distance, squared or not, each with a scale."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memlab.checks import check_number, check_switch
-from memlab.functional import dot_scores
+from memlab.functional import dot_scores, root_scores
 
 
 class Similarity(nn.Module):
     """``z_bi = scale a(u_b) . b(m_i)``: each similarity is one matrix product of terms a and b of queries and keys.
+
+    Or minus the root of minus that product; see `is_root`.
 
     The scale is part of the queries' terms, so that no second pass over the (B, M) matrix is needed. It is an inverse
     temperature: large, and the nearest object decides alone; small, and many vote.
@@ -45,6 +47,9 @@ class Similarity(nn.Module):
     def bound(self) -> float | None:
         """Largest size of a score in nats; None if there is no such limit, or a GPU would have to be waited for."""
         return None
+
+    is_root = False
+    """Whether scores are ``-sqrt(-t)`` of the products t of terms, and not t; see `memlab.functional.root_scores`."""
 
     def rescaled(self, scores: Tensor) -> Tensor:
         """Scores as they are, with the gradient of the scale alone: ``z = scale s`` with a constant s.
@@ -115,7 +120,8 @@ class Similarity(nn.Module):
         query_terms, key_terms = self.query_terms(query, centre), self.key_terms(keys, centre)
         dtype = torch.promote_types(query_terms.dtype, key_terms.dtype)
         with torch.autocast(query.device.type, enabled=False):
-            return dot_scores(query_terms.to(dtype), key_terms.to(dtype))
+            products = dot_scores(query_terms.to(dtype), key_terms.to(dtype))
+            return root_scores(products) if self.is_root else products
 
 
 class Dot(Similarity):
@@ -167,6 +173,21 @@ class Euclidean(Similarity):
     def _of_keys(self, keys: Tensor, centre: Tensor | None) -> Tensor:
         terms: Tensor = _WithSquare.apply(keys, centre, False)
         return terms
+
+
+class Distance(Euclidean):
+    """``-scale |u - m|``, the score of ModernNCA (Ye et al. 2025, section 4.1): its distances are not squared.
+
+    Far objects weigh more than by the square, and an object is pulled as strongly from afar as from close by. The
+    products of terms are minus the squares of the scores. Where two embeddings are equal there is no gradient between
+    them, as of `torch.cdist`; where they are nearly equal their distance is known to ``1e-3 |u|`` in float32.
+    """
+
+    is_root = True
+
+    def query_terms(self, query: Tensor, centre: Tensor | None) -> Tensor:
+        """``scale^2 a(u)``; see `Similarity.query_terms`."""
+        return self.scale * super().query_terms(query, centre)
 
 
 class _UnitLength(torch.autograd.Function):

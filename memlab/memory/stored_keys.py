@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -181,7 +182,8 @@ class StoredKeys:
         """
         query_terms, key_terms = self._terms(query)
         of_places = key_terms.index_select(0, places.clamp(min=0).flatten()).view(*places.shape, -1)
-        scores = (of_places * query_terms[:, None]).sum(-1)
+        products = (of_places * query_terms[:, None]).sum(-1)
+        scores = functional.root_scores(products) if self.similarity.is_root else products
         return scores.masked_fill(places < 0, -torch.inf)
 
     def tiles(self, queries: int) -> list[slice]:
@@ -230,7 +232,15 @@ class StoredKeys:
     def _read_values(self, query: Tensor, values: Values, origins: Tensor | None, exclude: Tensor | None) -> ValueRead:
         query_terms, key_terms = self._terms(query)
         each = 1 if origins is None else origins.shape[1]
-        tiles = Tiles(self.tiles(len(query) * each), self.labels, self.num_classes, self.ids, exclude, bounded=False)
+        tiles = Tiles(
+            parts=self.tiles(len(query) * each),
+            labels=self.labels,
+            num_classes=self.num_classes,
+            ids=self.ids,
+            exclude=exclude,
+            bounded=False,
+            is_root=self.similarity.is_root,
+        )
         return read_value_tiles(query_terms, key_terms, tiles, values.to(key_terms.dtype), origins)
 
     def _read_after_hops(self, hops: Hops, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
@@ -248,6 +258,7 @@ class StoredKeys:
             ids=self.ids,
             exclude=exclude,
             bounded=self._are_bounded(query_terms, key_terms),
+            is_root=self.similarity.is_root,
             ends=self._ends,
         )
 
@@ -264,7 +275,8 @@ class StoredKeys:
             return True
         if key_terms.device.type != "cpu":  # a GPU is not waited for
             return False
-        return are_bounded(_longest(query_terms) * (_longest(key_terms) if self._are_trained else self._longest_fixed))
+        largest = _longest(query_terms) * (_longest(key_terms) if self._are_trained else self._longest_fixed)
+        return are_bounded(math.sqrt(largest) if self.similarity.is_root else largest)
 
     @property
     def _are_trained(self) -> bool:

@@ -25,6 +25,7 @@ class Tiles:
         ids: (M,) which object each key is.
         exclude: (B,) id of the object that each query must not read, or None to read all.
         bounded: whether `memlab.functional.are_bounded` holds of the scores.
+        is_root: see `memlab.memory.similarity.Similarity.is_root`.
         ends: (C,) where the keys of each class end if they are sorted by class, or None.
     """
 
@@ -34,6 +35,7 @@ class Tiles:
     ids: Tensor
     exclude: Tensor | None
     bounded: bool
+    is_root: bool
     ends: Tensor | None = None
 
     def counts(self, part: slice) -> Tensor | None:
@@ -49,16 +51,23 @@ class Tiles:
         All tiles use the same memory. Taken anew for each it is given back to the system and faulted in again, which
         would take longer than all else.
         """
-        columns = (query_terms * functional.LOG2_E).mT.contiguous()
+        bits = functional.LOG2_E**2 if self.is_root else functional.LOG2_E
+        columns = (query_terms * bits).mT.contiguous()
         longest = max((part.stop - part.start for part in self.parts), default=0)
         room = columns.new_empty(2, longest, columns.shape[1])
         for part in self.parts:
             terms = key_terms[part]
             scores, spare = room[:, : len(terms)]
             torch.mm(terms, columns, out=scores)
+            if self.is_root:
+                functional.root_scores_(scores)
             if self.exclude is not None:
                 scores.masked_fill_(self.ids[part][:, None] == self.exclude, -torch.inf)
             yield part, scores.mT, spare
+
+    def slopes(self, scores: Tensor) -> Tensor | None:
+        """Of (B, m) scores in bits the slopes in nats by the products that they are roots of; None if they are none."""
+        return functional.root_slopes(scores, unit=functional.LOG2_E) if self.is_root else None
 
 
 def read_tiles(query_terms: Tensor, key_terms: Tensor, tiles: Tiles) -> functional.ClassRead:
@@ -114,10 +123,12 @@ class _ReadTiles(torch.autograd.Function):
         of_keys = torch.empty_like(key_terms) if ctx.needs_input_grad[1] else None
         with torch.autocast(query_terms.device.type, enabled=False):
             for part, scores, spare in tiles.scored(query_terms, key_terms):
-                labels = tiles.labels[part]
+                labels, slopes = tiles.labels[part], tiles.slopes(scores)
                 of_scores = functional.class_scores_gradient(
                     scores, labels, in_bits, gradient, base=2, bounded=tiles.bounded, spare=spare
                 )
+                if slopes is not None:
+                    of_scores.mul_(slopes)
                 of_query.addmm_(of_scores, key_terms[part])
                 if of_keys is not None:
                     torch.mm(of_scores.mT, query_terms, out=of_keys[part])
@@ -171,9 +182,12 @@ class _ReadValueTiles(torch.autograd.Function):
         of_origins = None if origins is None else torch.zeros_like(origins)
         with torch.autocast(query_terms.device.type, enabled=False):
             for part, scores, spare in ctx.tiles.scored(query_terms, key_terms):
+                slopes = ctx.tiles.slopes(scores)
                 found = functional.value_read_gradient(
                     scores, values.of(part), origins, ValueRead(*read), of_shared, of_differences, base=2, spare=spare
                 )
+                if slopes is not None:
+                    found.scores.mul_(slopes)
                 of_query.addmm_(found.scores, key_terms[part])
                 torch.mm(found.scores.mT, query_terms, out=of_keys[part])
                 of_values[part] = found.shared

@@ -44,10 +44,11 @@ class Comparison(NamedTuple):
 def described(view: View) -> str:
     """What a reader must know besides vectors and labels, as JSON.
 
-    ``classes`` in their order, ``similarity`` (``euclidean``: ``-scale |u - m|^2``; ``dot``: ``scale u . m``;
-    ``cosine``: ``scale u . m / |u| |m|``), ``scale``, ``nearest`` (K, if the K keys of highest score are read alone),
-    ``temperature`` (the logs of the class mass are divided by it, and the softmax of that is the answer), ``inputs``
-    (shape, type and lightest grey of raw inputs), ``fingerprint`` of the encoder and ``digest`` of the memory.
+    ``classes`` in their order, ``similarity`` (``euclidean``: ``-scale |u - m|^2``; ``distance``: ``-scale |u - m|``;
+    ``dot``: ``scale u . m``; ``cosine``: ``scale u . m / |u| |m|``), ``scale``, ``nearest`` (K, if the K keys of
+    highest score are read alone), ``temperature`` (the logs of the class mass are divided by it, and the softmax of
+    that is the answer), ``inputs`` (shape, type and lightest grey of raw inputs), ``fingerprint`` of the encoder and
+    ``digest`` of the memory.
 
     Raises:
         ValueError: for a memory with hops, of which these words do not tell.

@@ -24,7 +24,7 @@ ENCODERS = (
     "memlab.encoders.TorchvisionBackbone",
     "torch.nn.Flatten",
 )
-SIMILARITIES = ("memlab.memory.similarity.Cosine", "memlab.memory.similarity.Dot", "memlab.memory.similarity.Euclidean")
+SIMILARITIES = tuple(f"memlab.memory.similarity.{name}" for name in ("Cosine", "Distance", "Dot", "Euclidean"))
 READINGS = ("memlab.memory.reading.ReadAll", "memlab.memory.reading.ReadTopK")
 INDEXES = ("memlab.index.ExactIndex", "memlab.index.HNSWIndex", "memlab.index.IVFIndex")
 NETWORKS = tuple(f"memlab.questions.{name}" for name in ("ItemNetwork", "LSTMReader", "MemN2N", "MemNN"))

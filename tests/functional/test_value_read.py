@@ -35,7 +35,7 @@ class Case:
     def tiles(self, size: int) -> ValueRead:
         parts = [slice(start, min(start + size, M)) for start in range(0, M, size)]
         labels = torch.zeros(M, dtype=torch.int64)
-        tiles = Tiles(parts=parts, labels=labels, num_classes=1, ids=IDS, exclude=EXCLUDE, bounded=False)
+        tiles = Tiles(parts=parts, labels=labels, num_classes=1, ids=IDS, exclude=EXCLUDE, bounded=False, is_root=False)
         return read_value_tiles(self.query, self.keys, tiles, self.values, self.origins)
 
     def inputs(self) -> list[Tensor]:
@@ -122,7 +122,14 @@ def test_who_reads_nothing_reads_zero_and_has_no_gradient() -> None:
     case.query, case.keys = case.query[:1], case.keys[:1]
     inputs = [case.query.requires_grad_(), case.keys.requires_grad_()]
     values, origins = case.values.of(slice(0, 1)), torch.ones(1, H, dtype=torch.float64)
-    one = {"ids": IDS[:1], "exclude": IDS[:1], "labels": torch.zeros(1), "num_classes": 1, "bounded": False}
+    one = {
+        "ids": IDS[:1],
+        "exclude": IDS[:1],
+        "labels": torch.zeros(1),
+        "num_classes": 1,
+        "bounded": False,
+        "is_root": False,
+    }
     tiles = Tiles(parts=[slice(0, 1)], **one)  # type: ignore[arg-type]
     by_definition = functional.value_read(
         functional.exclude_rows(case.query @ case.keys.T, IDS[:1], IDS[:1]), values, origins

@@ -14,7 +14,7 @@ from memlab.functional import definition
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import FullMemory, strongest
 from memlab.memory.reading import ReadAll, ReadTopK
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from tests.conftest import random_support
 
@@ -46,11 +46,12 @@ def test_reading_in_tiles_is_reading_at_once(stored: StoredKeys, exclude: torch.
 
 
 @pytest.mark.parametrize("scale", [5.0, 100.0], ids=["bounded", "not bounded"])
+@pytest.mark.parametrize("kind", [Cosine, Distance])
 @pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
 def test_gradient_of_queries_keys_and_scale_is_that_of_reading_at_once(
-    stored: StoredKeys, exclude: torch.Tensor | None, scale: float
+    stored: StoredKeys, exclude: torch.Tensor | None, scale: float, kind: type[Similarity]
 ) -> None:
-    similarity = Cosine(scale=scale, learn_scale=True).double()
+    similarity = kind(scale=scale, learn_scale=True).double()
     query, keys = queries().requires_grad_(), stored.keys.clone().requires_grad_()
     stored = replace(stored, keys=keys, similarity=similarity)
     scores = stored.similarity(query, stored.keys)
@@ -87,7 +88,9 @@ def test_autocast_does_not_touch_the_read() -> None:
 
 @pytest.mark.parametrize("order", ["sorted", "as it comes"])
 @pytest.mark.parametrize("exclude", [None, torch.tensor([5])])
-@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=5.0), Cosine(scale=100.0), Euclidean(scale=400.0)])
+@pytest.mark.parametrize(
+    "similarity", [Dot(), Cosine(scale=5.0), Cosine(scale=100.0), Euclidean(scale=400.0), Distance(scale=9)]
+)
 def test_one_query_alone_reads_what_it_reads_among_others(
     stored: StoredKeys, similarity: Similarity, exclude: torch.Tensor | None, order: str
 ) -> None:
@@ -124,7 +127,7 @@ def test_tiles_cover_the_keys_once(queries: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 100.0])
-@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=64.0), Cosine(scale=100.0), Euclidean()])
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=64.0), Cosine(scale=100.0), Euclidean(), Distance()])
 def test_scores_of_any_size_are_read_as_exactly_whether_bounded_or_not(similarity: Similarity, size: float) -> None:
     """To the rounding of the largest products, also where a class is hundreds of nats away from the best."""
     keys, query = size * torch.randn(N, 4), size * torch.randn(5, 4)
@@ -191,7 +194,7 @@ def test_evidence_is_the_top_of_the_weights(stored: StoredKeys, k: int, exclude:
 )
 @pytest.mark.parametrize("k", [1, 4, 100])
 @pytest.mark.parametrize("exclude", [None, torch.tensor([0, 28, -1, 5, 5])])
-@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=5.0), Euclidean(scale=2.0)])
+@pytest.mark.parametrize("similarity", [Dot(), Cosine(scale=5.0), Euclidean(scale=2.0), Distance(scale=2.0)])
 class TestTopK:
     """Against full over the K highest scores of each query, the rest taken out of the softmax."""
 

@@ -16,7 +16,7 @@ from memlab.data.support import Support
 from memlab.encoders.dropout import Dropout
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import ChunkedMemory, FullMemory, Memory, PrototypeMemory, TopKMemory
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from tests.conftest import SMOKE, Outcome, random_support
 
@@ -27,6 +27,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "dot": Dot,
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=0.7, learn_scale=True),
 }
 
 

@@ -19,6 +19,7 @@ from memlab.index import ExactIndex
 from memlab.memory import (
     ChunkedMemory,
     Cosine,
+    Distance,
     Dot,
     Euclidean,
     FullMemory,
@@ -41,6 +42,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "dot": Dot,
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=0.7, learn_scale=True),
 }
 USUAL: dict[str, Any] = {"values": "object+label", "hop_keys": "tied", "hop_search": "anew", "answer": "read"}
 SETTINGS: dict[str, dict[str, Any]] = {

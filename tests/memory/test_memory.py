@@ -24,7 +24,7 @@ from memlab.index import ExactIndex
 from memlab.memory import ChunkedMemory, FullMemory, Memory, TopKMemory
 from memlab.memory.chunked import graph_bytes
 from memlab.memory.scored_support import ScoredSupport
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from tests.conftest import loop_class_scores, random_support
 
 C, M, B = 4, 23, 5
@@ -33,6 +33,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "dot": Dot,
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=0.7, learn_scale=True),
 }
 MODES: dict[str, Callable[[Similarity], Memory]] = {
     "full": lambda similarity: FullMemory(similarity=similarity),

@@ -23,7 +23,7 @@ from memlab.memory import ChunkedMemory, FullMemory, LinearMemory, Memory, Proto
 from memlab.memory.exchange import Everyone
 from memlab.memory.index_vectors import Share, joined, share_of
 from memlab.memory.out_of_memory import OutOfMemoryError
-from memlab.memory.similarity import Cosine, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Euclidean, Similarity
 from tests.conftest import random_support
 from tests.processes import FORKS, status_of
 
@@ -41,6 +41,7 @@ MODES: dict[str, Callable[[Similarity], Memory]] = {
 SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=0.7, learn_scale=True),
 }
 
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 
 KINDS: dict[type[Similarity], Callable[[Tensor, Tensor], Tensor]] = {
     Dot: torch.dot,
     Cosine: lambda u, m: u @ m / (u.norm() * m.norm()),
     Euclidean: lambda u, m: -(u - m).square().sum(),
+    Distance: lambda u, m: -(u - m).norm(),
 }
 
 
@@ -41,13 +42,35 @@ def test_distances_of_far_embeddings_are_those_of_near_ones(offset: float) -> No
     torch.testing.assert_close(parts, found, rtol=1e-6, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [Dot, Cosine, Euclidean])
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_differences(kind: type[Similarity]) -> None:
     similarity = kind(scale=1.5, learn_scale=True).double()
     query, keys = (torch.randn(rows, 3, dtype=torch.float64, requires_grad=True) for rows in (4, 5))
     assert torch.autograd.gradcheck(
         lambda query, keys, *_: similarity(query, keys), (query, keys, *similarity.parameters())
     )
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 5e-3), (torch.float64, 1e-8)])
+def test_a_distance_has_no_gradient_at_zero_and_one_of_unit_length_close_by(
+    dtype: torch.dtype, rounding: float
+) -> None:
+    """Where squares are near 0 the root is steep: what their rounding does to the gradient stays small."""
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(6, 64, generator=generator, dtype=dtype)
+    away = torch.nn.functional.normalize(torch.randn(6, 64, generator=generator, dtype=dtype), dim=-1)
+    for gap in (0.0, 0.05, 1.0, 30.0):
+        places, keys = query.clone().requires_grad_(), (query + gap * away).requires_grad_()
+        Distance(scale=2.0)(places, keys).diagonal().sum().backward()
+        assert places.grad is not None
+        assert keys.grad is not None
+        for found, sign in ((places.grad, 1), (keys.grad, -1)):
+            expected = sign * 2 * away if gap else torch.zeros_like(away)
+            torch.testing.assert_close(found, expected, rtol=0, atol=rounding)
+    places = torch.ones(3, 64, dtype=dtype, requires_grad=True)
+    Distance(scale=2.0, learn_scale=True)(places, torch.ones(4, 64, dtype=dtype)).sum().backward()
+    assert places.grad is not None
+    assert (places.grad == 0).all()
 
 
 def test_cosine_of_a_vector_of_length_zero_is_zero() -> None:
@@ -77,7 +100,7 @@ def test_points_are_as_near_in_space_as_the_scores_are_high(kind: type[Similarit
     distances = (query_points[:, None] - key_points).norm(dim=-1)
     assert torch.equal(distances.argsort(), similarity(query, keys).argsort(descending=True))
     others = (query[:, None] - keys).norm(dim=-1)
-    assert torch.equal(others.argsort(), distances.argsort()) == (kind is Euclidean)
+    assert torch.equal(others.argsort(), distances.argsort()) == issubclass(kind, Euclidean)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,7 @@ from memlab.encoders import MLP
 from memlab.encoders.dropout import Dropout
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import FullMemory, TopKMemory
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from tests.conftest import random_support
 
 C, M, B = 4, 40, 6
@@ -30,6 +30,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
     "dot": Dot,
     "cosine": lambda: Cosine(scale=7.0, learn_scale=True),
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=0.7, learn_scale=True),
 }
 EXCLUDE = torch.tensor([3, -1, 22, 0, 7, 7])
 RANDOM_LAYERS: dict[str, Callable[[], nn.Module]] = {

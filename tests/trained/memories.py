@@ -15,7 +15,7 @@ from memlab.data.objects import ObjectStore
 from memlab.data.support import Support
 from memlab.encoders import MLP, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
-from memlab.memory import Cosine, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
+from memlab.memory import Cosine, Distance, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
 from memlab.trained import TrainedMemory, load
 from memlab.trained.creation import create
 from memlab.trained.hops import NamedHops
@@ -142,6 +142,7 @@ def drawn_hops(settings: dict[str, Any], dtype: torch.dtype) -> Hops:
 
 SIMILARITIES = {
     "euclidean": lambda: Euclidean(scale=0.3, learn_scale=True),
+    "distance": lambda: Distance(scale=1.5, learn_scale=True),
     "cosine": lambda: Cosine(scale=5.0),
     "dot": lambda: Dot(scale=0.5),
 }
@@ -154,7 +155,7 @@ def scores(kind: str, scale: float, query: list[float], key: list[float]) -> flo
         return scale * dot
     if kind == "cosine":
         return scale * dot / (math.hypot(*query) * math.hypot(*key))
-    return -scale * math.fsum((a - b) ** 2 for a, b in zip(query, key, strict=True))
+    return -scale * math.dist(query, key) ** (1 if kind == "distance" else 2)
 
 
 def bytes_on_disk(folder: Path) -> bytes:

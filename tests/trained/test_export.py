@@ -48,8 +48,9 @@ def read(onnx: bytes, parquet: Path, inputs: NDArray[Any]) -> tuple[list[str], N
     if words["similarity"] == "cosine":
         queries, keys = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (queries, keys))
     scores = queries @ keys.T
-    if words["similarity"] == "euclidean":
-        scores = -((queries[:, None] - keys) ** 2).sum(-1)
+    if words["similarity"] in ("euclidean", "distance"):
+        distances = np.linalg.norm(queries[:, None] - keys, axis=-1)
+        scores = -(distances**2) if words["similarity"] == "euclidean" else -distances
     scores *= words["scale"]
     if words["nearest"]:
         scores[scores < np.sort(scores)[:, [-words["nearest"]]]] = -np.inf

@@ -19,7 +19,7 @@ from memlab.memory import FullMemory
 from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
-from memlab.memory.similarity import Cosine, Dot, Euclidean, Similarity
+from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
@@ -72,7 +72,7 @@ def classifier(**words: Any) -> MemoryClassifier:
     )
 
 
-@pytest.mark.parametrize("kind", [Dot, Cosine, Euclidean])
+@pytest.mark.parametrize("kind", [Dot, Cosine, Euclidean, Distance])
 def test_nearest_neighbours_among_embeddings_are_the_keys_of_the_highest_scores(kind: type[Similarity]) -> None:
     model, module = classifier(memory=FullMemory(similarity=kind())), datamodule()
     quiet_trainer().test(model, datamodule=module, verbose=False)
