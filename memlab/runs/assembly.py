@@ -26,6 +26,7 @@ from memlab.memory.reading import check_k
 from memlab.memory.shared_reading import shared_reading
 from memlab.runs.parts import Parts, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.trained.objects import KEPT
+from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
@@ -86,6 +87,9 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
         with parameters_of("memory"):
             memory = sharded(memory)
         reading = shared_reading(reading)
+    with parameters_of("loss"):
+        train_labels = store.labels[datamodule.train_rows]
+        class_weights = weights_of_classes(cfg.loss.class_weights, train_labels, store.class_names)
     model = MemoryClassifier(
         encoder=encoder,
         embedding_size=try_encoder(encoder, store, datamodule.train_rows),
@@ -95,6 +99,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
         evidence_k=cfg.evidence.k,
+        class_weights=class_weights,
         compile=cfg.compile,
     )
     check_choice("monitor", cfg.monitor, list(map(str, model.validation_metrics)))

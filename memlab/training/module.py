@@ -42,12 +42,14 @@ class MemoryClassifier(TrainedModule):
         optimizer: see `TrainedModule.prepare_training`.
         scheduler: see `TrainedModule.prepare_training`.
         evidence_k: support objects that `predict_step` and the test give for each query.
+        class_weights: (C,) what the loss of a query is multiplied by, by its class; None for 1.
         compile: run the encoder through torch.compile; it is where the time goes, and has no logging to trip over.
 
     Raises:
         ValueError: if there is nothing to train, or the optimizer refuses its arguments.
     """
 
+    class_weights: Tensor | None
     tested: Prediction
     """Of all objects of the last test, in host memory: (T, C) class mass and (T, k) evidence."""
     tested_keys: StoredKeys
@@ -64,6 +66,7 @@ class MemoryClassifier(TrainedModule):
         optimizer: partial[Optimizer],
         scheduler: Mapping[str, Any],
         evidence_k: int,
+        class_weights: Tensor | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -75,6 +78,7 @@ class MemoryClassifier(TrainedModule):
         memory.prepare(embedding_size=embedding_size, num_classes=len(class_names))
         self.class_names = class_names
         self._evidence_k = evidence_k
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self._reading = reading
         if not any(parameter.requires_grad for parameter in self.parameters()):
             raise ValueError(
@@ -108,7 +112,10 @@ class MemoryClassifier(TrainedModule):
         with draws.of_objects(episode.ids, purpose=draws.ENCODED_QUERIES):
             query = self.encoder(episode.inputs)[: len(episode.labels)]
         own = self.memory.read_own(self.encoder, query, episode.support, episode.labels, episode.exclude)
-        loss = functional.own_nll(own, num_classes=len(self.class_names)).sum() / episode.batch_size
+        losses = functional.own_nll(own, num_classes=len(self.class_names))
+        if self.class_weights is not None:
+            losses = losses * self.class_weights[episode.labels]
+        loss = losses.sum() / episode.batch_size
         return Step(loss, own.right, own.log_mass.isneginf())
 
     def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:

@@ -94,6 +94,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["memory.hops=1", "trainer.devices=2"],
         "memory.hops=1: must be 0 in several processes; a read with hops is that of one",
     ),
+    "weights of classes": (["loss.class_weights=even"], "loss.class_weights=even: must be balanced, null, or numbers"),
+    "weight of a class that is not": (
+        ["loss.class_weights={ten: 2}"],
+        "loss.class_weights.ten: there is no such class",
+    ),
     "scale": (["similarity.scale=-1"], "similarity.scale=-1: must be a number above 0"),
     "dropout": (["encoder=mlp", "encoder.dropout=1"], "encoder.dropout=1: must be a number of at least 0 and below 1"),
     "learning rate in words": (["optimizer.lr=fast"], "optimizer.lr=fast: must be a number"),

@@ -21,6 +21,7 @@ from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
 from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
+from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.schedules import CosineAnnealing
@@ -191,6 +192,41 @@ def test_a_scale_is_not_rewarded_for_pushing_an_absent_class_away() -> None:
     at, step = log_scale.item(), 1e-5
     assert gradient.item() == pytest.approx((loss(at + step) - loss(at - step)) / (2 * step), rel=1e-3)
     assert gradient.item() > 0  # descent makes the scale smaller
+
+
+@pytest.mark.parametrize(
+    ("given", "ratios"),
+    [(None, [1, 1, 1]), ("balanced", [1 / 6, 1 / 3, 1]), ({"right": 5, "down": 0.5}, [1, 5, 0.5])],
+)
+def test_the_loss_of_a_query_weighs_as_its_class(given: object, ratios: list[float]) -> None:
+    store = data().store
+    train = torch.tensor([0] * 6 + [1] * 3 + [2])
+    mean = sum(ratios[label] for label in train.tolist()) / len(train)
+    model = classifier(class_weights=weights_of_classes(given, train, store.class_names))
+    query, labels = store.inputs[:6].float(), store.labels[:6]
+    episode = Episode(query, labels, torch.arange(6), Support(store, torch.arange(20, N)), None, 6)
+    found = model._step(episode).loss.item()
+    expected = 0.0
+    with torch.no_grad():
+        scores = model.memory.similarity(*(model.encoder(x) for x in (query, store.inputs[20:N].float())))
+    for row, label in zip(scores.double().exp(), labels.tolist(), strict=True):
+        mass = row[store.labels[20:N] == label].sum() / row.sum()
+        expected -= ratios[label] / mean * math.log(mass) / 6
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert "class_weights" not in model.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("even", "class_weights=even: must be balanced, null, or numbers above 0 by the names of classes, as {up: 5}"),
+        ({"upp": 5}, "class_weights.upp: there is no such class; must be one of up, right, down"),
+        ({"up": 0}, "class_weights.up=0: must be a number above 0"),
+    ],
+)
+def test_weights_of_classes_that_are_none(given: object, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        weights_of_classes(given, torch.arange(3), ("up", "right", "down"))
 
 
 def test_nothing_to_train_is_refused() -> None:
