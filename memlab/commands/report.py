@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="set the data NAME beside the published figures of SET, as --compare cifar10-jpeg=cifar10",
     )
     parser.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="tell also what runs that differ in the seed alone answer together, by the mean of their probabilities",
+    )
+    parser.add_argument(
         "--into",
         type=Path,
         default=None,
@@ -50,7 +55,13 @@ def run(arguments: argparse.Namespace) -> str:
     """Write the report and print it; what was written, in a line."""
     from memlab.runs.report.report import write
 
-    return write(arguments.runs, published=dict(arguments.compare), output=arguments.output, into=arguments.into)
+    return write(
+        arguments.runs,
+        published=dict(arguments.compare),
+        ensemble=arguments.ensemble,
+        output=arguments.output,
+        into=arguments.into,
+    )
 
 
 def _pair(word: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from rich.table import Table
 from memlab import __version__
 from memlab.files import written_whole
 
-FILE, FLIPPED = "results.json", "flipped.csv"
+FILE, FLIPPED, PREDICTIONS = "results.json", "flipped.csv", "predictions.csv"
 CURVES = {"train/accuracy": "train", "validation/accuracy": "validation", "test/accuracy": "test"}
 """What is followed by epoch, and what it is called."""
 PACKAGES = ["torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "scikit-learn"]
@@ -58,7 +58,7 @@ def write_predictions(
         answers: (T,) the class answered.
         mass: (T, C) class mass, written with the nine digits that give back the same float32.
     """
-    with written_whole(folder / "predictions.csv") as file:
+    with written_whole(folder / PREDICTIONS) as file:
         csv.writer(file).writerow(["id", "source", "truth", "answer", *(f"p({name})" for name in class_names)])
         # Numbers need no quoting: with a thousand classes csv's writer takes six times as long as one format by line.
         writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator=",")
@@ -66,6 +66,40 @@ def write_predictions(
         for number, source, label, answer, row in zip(ids, sources, truth, answers, mass, strict=True):
             writer.writerow([number, source, class_names[label], class_names[answer]])
             file.write(numbers % tuple(row.tolist()))
+
+
+class Predictions(NamedTuple):
+    """What was answered to the test objects of a run; see `write_predictions`."""
+
+    class_names: list[str]
+    ids: NDArray[np.int64]
+    """(T,) which object it is."""
+    truth: NDArray[np.int64]
+    """(T,) class ids."""
+    mass: NDArray[np.float32]
+    """(T, C) class mass."""
+
+    def are_of_the_objects_of(self, others: Predictions) -> bool:
+        """Whether these objects, with these classes, are those of others, in the same order."""
+        return (
+            self.class_names == others.class_names
+            and np.array_equal(self.ids, others.ids)
+            and np.array_equal(self.truth, others.truth)
+        )
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """What `write_predictions` wrote."""
+    with (folder / PREDICTIONS).open(encoding="utf-8", newline="") as file:
+        (_, _, _, _, *columns), *lines = csv.reader(file)
+    names = [column[2:-1] for column in columns]  # p(name)
+    numbers = {name: number for number, name in enumerate(names)}
+    return Predictions(
+        class_names=names,
+        ids=np.array([int(line[0]) for line in lines]),
+        truth=np.array([numbers[line[2]] for line in lines]),
+        mass=np.array([line[4:] for line in lines], dtype=np.float32),
+    )
 
 
 def write_flipped(

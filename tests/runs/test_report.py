@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -14,10 +15,11 @@ import numpy as np
 import pytest
 
 from memlab.__main__ import main
+from memlab.runs.report import ensembles
 from memlab.runs.report.collect import Run, find_runs, rows_of
 from memlab.runs.report.passage import BEGIN, END
 from memlab.runs.report.tables import HEADINGS, MISSING, cells, comma_separated, latex, markdown, table_1
-from memlab.runs.results import read_confusion, write_confusion, write_results
+from memlab.runs.results import read_confusion, write_confusion, write_predictions, write_results
 from tests.conftest import SMOKE, Outcome
 
 
@@ -60,6 +62,13 @@ def run(
         f"0,0.4,,\n0,,0.5,0.5\n1,0.6,,\n1,,{validation},{accuracy}\n"
     )
     return folder
+
+
+def answered(folder: Path, mass: list[list[float]], *, truth: list[int], first: int = 0) -> None:
+    """Leave what a run has answered to its test objects."""
+    answers, names = [row.index(max(row)) for row in mass], ["no", "yes", "maybe"][: len(mass[0])]
+    words: dict[str, Any] = {"ids": range(first, first + len(mass)), "sources": [""] * len(mass)}
+    write_predictions(folder, names, truth=truth, answers=answers, mass=np.array(mass, np.float32), **words)
 
 
 def found(root: Path) -> list[Run]:
@@ -141,6 +150,58 @@ class TestTables:
         assert text.count("\\\\") == 3
 
 
+class TestEnsembles:
+    def test_figures_are_those_of_the_mean_of_the_masses(self, tmp_path: Path) -> None:
+        truth = [0, 1, 1, 0, 1]
+        masses = [[[0.9, 0.1], [0.4, 0.6], [0.7, 0.3], [0.4, 0.6], [0.2, 0.8]]]
+        masses.append([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.5, 0.5], [0.6, 0.4]])
+        for seed, mass in enumerate(masses):
+            answered(run(tmp_path, f"{seed}", 0.5, seed=seed), mass, truth=truth)
+        answered(run(tmp_path, "alone", 0.5, support=100), masses[0], truth=truth)
+        (each,) = ensembles.ensembles_of(rows_of(found(tmp_path)))
+        mean_mass = [[mean(pair) for pair in zip(*rows, strict=True)] for rows in zip(*masses, strict=True)]
+        for figures, mass in zip((*each.single, each.together), (*masses, mean_mass), strict=True):
+            right = [row[label] == max(row) for row, label in zip(mass, truth, strict=True)]
+            assert figures.accuracy == pytest.approx(mean(right))
+            assert figures.nll == pytest.approx(-mean(math.log(row[y]) for row, y in zip(mass, truth, strict=True)))
+            own, others = ([row[1] for row, y in zip(mass, truth, strict=True) if y == label] for label in (1, 0))
+            won = [(a > b) + (a == b) / 2 for a in own for b in others]
+            assert figures.auroc == pytest.approx(mean(won), abs=1e-6)
+        one_by_one, together = (dict(zip(ensembles.HEADINGS, line, strict=True)) for line in ensembles.cells([each]))
+        assert (one_by_one["runs"], one_by_one["test accuracy, %"]) == ("2", "70.00 ± 14.14")
+        assert (together["test accuracy, %"], together["AUROC"]) == ("80.00", "0.9167")
+
+    def test_of_more_than_two_classes_there_is_no_auroc(self, tmp_path: Path) -> None:
+        for seed in (0, 1):
+            answered(run(tmp_path, f"{seed}", 0.5, seed=seed), [[0.2, 0.3, 0.5], [0, 0, 1]], truth=[2, 0])
+        lines = ensembles.cells(ensembles.ensembles_of(rows_of(found(tmp_path))))
+        assert [line[-1] for line in lines] == ["-", "-"]
+        assert all(math.isfinite(float(line[-2].split(" ")[0])) for line in lines)
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ({"first": 1}, "have other test objects or classes; must have been tested on the same"),
+            ({"truth": [1, 1]}, "have other test objects or classes; must have been tested on the same"),
+            ({"support": 100}, "--ensemble: no two runs differ in the seed alone; must be given such, as of -m seed="),
+            ({"mass": None}, "1 lacks predictions.csv; must have what was answered"),
+        ],
+    )
+    def test_runs_that_cannot_answer_together_are_one_line(
+        self, words: dict[str, Any], message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        mass = [[0.3, 0.7], [0.6, 0.4]]
+        answered(run(tmp_path, "runs/0", 0.5), mass, truth=[0, 1])
+        other = run(tmp_path, "runs/1", 0.5, seed=1, support=words.pop("support", 500))
+        if words.pop("mass", mass):
+            answered(other, mass, **{"truth": [0, 1], **words})
+        assert main(["report", str(tmp_path / "runs"), "--ensemble", "--output", str(tmp_path / "report")]) == 1
+        error = capfd.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert not (tmp_path / "report").exists()
+
+
 def test_confusion_is_written_and_read(tmp_path: Path) -> None:
     counts = np.array([[3, 1], [0, 6]])
     write_confusion(tmp_path, ["a, b", "c"], counts)
@@ -174,7 +235,7 @@ class TestCommand:
             words = ("support.size=50", "baselines=[knn_pixels,knn_embedding]")
             assert command(*SMOKE, f"seed={seed}", f"hydra.run.dir=runs/{seed}", *words).status == 0
         assert command(*SMOKE, "memory=linear", "hydra.run.dir=runs/layer").status == 0
-        assert main(["report", "runs", "--output", "report"]) == 0
+        assert main(["report", "runs", "--ensemble", "--output", "report"]) == 0
         folder = Path("report")
         lines = list(csv.DictReader((folder / "report.csv").open()))
         results = [json.loads((Path("runs") / name / "results.json").read_text()) for name in ("0", "1", "layer")]
@@ -182,6 +243,9 @@ class TestCommand:
         assert conv["seeds"] == "2"
         accuracies = [100 * each["test/accuracy"] for each in results[:2]]
         assert conv["test accuracy, %"] == f"{mean(accuracies):.2f} ± {stdev(accuracies):.2f}"
+        one_by_one, together = csv.DictReader((folder / "ensembles.csv").open())
+        assert one_by_one["test accuracy, %"] == conv["test accuracy, %"]
+        assert float(together["NLL"]) <= mean(each["test/nll"] for each in results[:2])
         methods = {line["method"] for line in lines}
         assert methods >= {"conv encoder, linear memory, trainer=smoke", "kNN on raw inputs, k = 3"}
         text = (folder / "report.md").read_text()

@@ -14,7 +14,15 @@ from rich.console import Console
 
 import memlab
 from memlab.runs import results
-from memlab.runs.results import PACKAGES, read_flipped, results_table, versions, write_flipped, write_predictions
+from memlab.runs.results import (
+    PACKAGES,
+    read_flipped,
+    read_predictions,
+    results_table,
+    versions,
+    write_flipped,
+    write_predictions,
+)
 
 RESULTS: dict[str, Any] = {
     "data": "pictures",
@@ -78,6 +86,11 @@ def test_predictions_come_back_to_the_last_bit_whatever_the_names(tmp_path: Path
     assert [line[2] for line in lines] == [names[label] for label in (0, 1, 2, 3, 0)]
     assert [line[3] for line in lines] == [names[label] for label in (1, 1, 2, 2, 3)]
     np.testing.assert_array_equal(np.array([line[4:] for line in lines], np.float32), mass)
+    read = read_predictions(tmp_path)
+    assert (read.class_names, read.ids.tolist(), read.truth.tolist()) == (names, [7, 8, 9, 10, 11], [0, 1, 2, 3, 0])
+    np.testing.assert_array_equal(read.mass, mass)
+    assert read.are_of_the_objects_of(read._replace(mass=1 - read.mass))
+    assert not read.are_of_the_objects_of(read._replace(ids=read.ids + 1))
     assert [file.name for file in tmp_path.iterdir()] == ["predictions.csv"]
 
 

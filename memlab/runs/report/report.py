@@ -7,23 +7,32 @@ from datetime import datetime
 from pathlib import Path
 
 from memlab.files import check_new_or_empty, write_whole
-from memlab.runs.report import pictures, questions, tables
+from memlab.runs.report import ensembles, pictures, questions, tables
 from memlab.runs.report.collect import Row, find_runs, rows_of
 from memlab.runs.report.passage import Passage
 from memlab.runs.report.published import TABLE_1_SETS
 
 
-def write(places: Sequence[Path], *, published: dict[str, str], output: Path | None, into: Path | None) -> str:
+def write(
+    places: Sequence[Path],
+    *,
+    published: dict[str, str],
+    ensemble: bool = False,
+    output: Path | None,
+    into: Path | None,
+) -> str:
     """Write a report and print its tables; what was written, in a line.
 
     Args:
         places: run folders, folders of sweeps, or folders that hold these.
         published: name of a data set here to the name by which it is published.
+        ensemble: whether to tell what the runs of a row would answer together.
         output: folder to write; None for a new one.
         into: a Markdown file in which the report is to stand too, or None; see `memlab.runs.report.passage`.
 
     Raises:
-        ValueError: if there is no run that came to its end, the folder is not empty, or the file has no place for it.
+        ValueError: if there is no run that came to its end, the folder is not empty, the file has no place for it, or
+            runs cannot answer together.
     """
     passage = None if into is None else Passage(into)
     default = Path("outputs") / f"report_{datetime.now():%Y-%m-%d_%H-%M-%S}"
@@ -33,11 +42,14 @@ def write(places: Sequence[Path], *, published: dict[str, str], output: Path | N
         raise ValueError(f"{places[0]}: none of the {len(unfinished)} runs has come to its end")
     asked = [run for run in runs if run.results.get("task") == questions.TASK]
     classified = [run for run in runs if run not in asked]
+    rows = rows_of(classified)
+    together = ensembles.ensembles_of(rows) if ensemble else []
     folder.mkdir(parents=True, exist_ok=True)
     text = "\n".join(
         [
             "# Report\n",
-            *(_classified(rows_of(classified), published, folder) if classified else []),
+            *(_classified(rows, published, folder) if classified else []),
+            *(_together(together, folder) if together else []),
             *(_asked(questions.rows_of(asked), folder) if asked else []),
             *(["## Without results\n", "\n".join(f"- {each}" for each in unfinished) + "\n"] if unfinished else []),
         ]
@@ -69,6 +81,18 @@ def _classified(rows: list[Row], names: dict[str, str], folder: Path) -> list[st
         tables.markdown(["method", *TABLE_1_SETS.values()], tables.table_1(rows, names)),
         "## Commands\n",
         "\n".join(commands) + "\n",
+    ]
+
+
+def _together(found: list[ensembles.Ensemble], folder: Path) -> list[str]:
+    """Write the table of ensembles; the parts of the text."""
+    cells = ensembles.cells(found)
+    write_whole(folder / "ensembles.csv", tables.comma_separated(ensembles.HEADINGS, cells))
+    return [
+        "## Ensembles\n",
+        tables.markdown(ensembles.HEADINGS, cells),
+        "Together: the mean of the class masses of all runs for each test object; one by one: mean and standard"
+        " deviation over the runs.\n",
     ]
 
 
