@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import Timer
 from memlab.checks import check_choice, check_number, check_switch, check_whole_number
 from memlab.device import KeptMemory, give_back_freed_memory, raise_malloc_thresholds
 from memlab.training.checkpoint_files import CheckpointFiles
+from memlab.training.forecast import Forecast
 from memlab.training.nonfinite import NonFinite
 from memlab.training.processes import SharedSupport
 
@@ -134,6 +135,7 @@ def make_trainer(
         Timer(_duration(max_time), verbose=False),
         FinalValidation(),
         NonFinite(action=on_nonfinite, most=max_skipped_in_a_row),
+        Forecast(),
     ]
     if check_switch("raise_malloc_thresholds", raise_malloc_thresholds) and on_cpu:
         own.append(RaiseMallocThresholds())

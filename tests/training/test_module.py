@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from memlab.memory.prediction import Prediction
 from memlab.memory.reading import ReadAll
 from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
+from memlab.training import forecast
 from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
@@ -227,6 +229,20 @@ def test_the_loss_of_a_query_weighs_as_its_class(given: object, ratios: list[flo
 def test_weights_of_classes_that_are_none(given: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         weights_of_classes(given, torch.arange(3), ("up", "right", "down"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(100.0, ["training: about 5 min to come, for the 15 steps left"]), (1.0, [])]
+)
+def test_after_the_first_epoch_it_is_told_how_long_the_others_will_take(
+    seconds: float, told: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 48 objects in batches of 10 an epoch has 5 steps; a clock that goes on whenever it is looked at."""
+    clock = itertools.count(step=seconds)
+    monkeypatch.setattr(forecast, "monotonic", lambda: next(clock))
+    with caplog.at_level("INFO", logger="memlab"):
+        quiet_trainer(epochs=4, callbacks=[forecast.Forecast()]).fit(classifier(), datamodule=datamodule())
+    assert [record.getMessage() for record in caplog.records if record.name == forecast.log.name] == told
 
 
 def test_nothing_to_train_is_refused() -> None:
