@@ -183,7 +183,7 @@ def read_confusion(folder: Path) -> tuple[list[str], NDArray[np.int64]]:
 def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
     """The main figures of the classifier, and the baselines on the same split beside it.
 
-    Accuracy, NLL and calibration error; AUROC for two classes, for more of them balanced accuracy.
+    Accuracy, macro F1, NLL and calibration error; AUROC for two classes, for more of them balanced accuracy.
 
     Args:
         results: as in ``results.json``.
@@ -200,6 +200,7 @@ def results_table(results: Mapping[str, Any], *, classifier: str) -> Table:
     columns = [
         ("test/accuracy", "test\naccuracy", "{:.2%}"),
         ("test/auroc", "AUROC", "{:.4f}") if "test/auroc" in results else balance,
+        ("test/f1_macro", "macro\nF1", "{:.4f}"),
         ("test/nll", "NLL, nats", "{:.4f}"),
         ("test/ece", "calibration\nerror", "{:.2%}"),
     ]

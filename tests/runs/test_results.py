@@ -33,6 +33,7 @@ RESULTS: dict[str, Any] = {
     "wall_time_seconds": 12_345.0,
     "test/accuracy": 0.98765,
     "test/balanced_accuracy": 0.95432,
+    "test/f1_macro": 0.95321,
     "test/nll": 12.3456,
     "test/ece": 0.12345,
     "baselines": {"knn_tangent": {"title": "kNN by tangent distance, k = 1", "accuracy": 1.0}},
@@ -48,7 +49,18 @@ def test_closing_table_fits_eighty_columns(more: dict[str, float], shown: list[s
     table = results_table({**RESULTS, **more}, classifier="resnet_small encoder, topk memory, M = 54,000, K = 32")
     Console(file=printed, width=80).print(table)
     text = printed.getvalue()
-    for words in ("accuracy", "98.77%", "NLL, nats", "12.3456", "calibration", "12.35%", "100.00%", *shown):
+    for words in (
+        "accuracy",
+        "98.77%",
+        "macro",
+        "0.9532",
+        "NLL, nats",
+        "12.3456",
+        "calibration",
+        "12.35%",
+        "100.00%",
+        *shown,
+    ):
         assert words in text
     assert left_out not in text
     assert max(map(len, text.splitlines())) <= 80
