@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-ENCODED_SUPPORT, AUGMENTED_QUERIES, ENCODED_QUERIES = range(3)
+ENCODED_SUPPORT, AUGMENTED_QUERIES, ENCODED_QUERIES, READ_VALUES = range(4)
 """What random numbers are for: an object may be a query and in the support at the same step."""
 
 _FIRST, _SECOND = 0x7FEB352D, 0x846CA68B  # of lowbias32

@@ -35,7 +35,7 @@ class FullMemory(ExactMemory):
 
     def _read_after_hops(self, hops: Hops, query: Tensor, scored: ScoredSupport) -> ClassRead:
         keys = scored.keys(slice(None))
-        values = hops.values(keys, scored.support.labels)
+        values = hops.values(keys, scored.support.labels, scored.support.ids)
 
         def read(hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
             scores = scored.scores_of(reader, hops.keys(hop, keys), slice(None))

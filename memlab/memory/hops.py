@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memlab.checks import check_choice, check_whole_number
+from memlab import draws
+from memlab.checks import check_choice, check_number, check_whole_number
 from memlab.functional import ClassRead, ValueRead, Values, lowest_scores
 
 VALUES = ("label", "object+label", "tabr")
@@ -16,7 +18,7 @@ HOP_KEYS = ("tied", "apart")
 HOP_SEARCH = ("anew", "keep")
 ANSWERS = ("read", "layer")
 
-OPTIONS = ("hops", "values", "hop_keys", "hop_search", "answer")
+OPTIONS = ("hops", "values", "value_dropout", "hop_keys", "hop_search", "answer")
 """What `hops_of` takes."""
 
 ReadValues = Callable[[int, Tensor, Tensor | None], ValueRead]
@@ -31,7 +33,11 @@ class Hops(nn.Module):
     - ``label``: ``v_i = E[y_i]``;
     - ``object+label``: ``v_i = V m_i + E[y_i]`` with the embedding m_i of the support object;
     - ``tabr``: ``v_bi = E[y_i] + T(u_b - m_i)``, ``T(x) = W_2 relu(W_1 x + b)`` (TabR, Gorishniy et al. 2024, section
-      3.2, without its dropout).
+      3.2, without the dropout in T).
+
+    In training the values of a share q of the support objects are 0, and those of the others are divided by 1 - q.
+    TabR's context dropout draws so for each pair of query and object; here it is for each object, by step and object
+    alone (`memlab.draws`), the same for all queries and hops, so that no (B, M) matrix of draws is held.
 
     Keys are ``m_i``, or ``m_i + A_h m_i`` with a matrix for each hop. Then the class is read of the support (eq. 13),
     or it is ``softmax(W u)`` (eq. 10). E, V, W_2 and A_h start at 0, so that training starts from no hops. The
@@ -41,6 +47,7 @@ class Hops(nn.Module):
     Args:
         hops: how many.
         values: what support objects hold: ``label``, ``object+label`` or ``tabr``.
+        value_dropout: q, from 0 up to 1.
         hop_keys: ``tied``, the keys of the class read, or ``apart``, a matrix for each hop.
         hop_search: where the K nearest cells are read, whether each read searches its own, ``anew``, or all take those
             of the first, ``keep``. Cells are found by the keys of the class read.
@@ -63,10 +70,13 @@ class Hops(nn.Module):
     answer_keys: nn.Parameter
     """(C, D) W, of an answer by a layer; uniform within 1 / sqrt(D) at the start."""
 
-    def __init__(self, *, hops: int, values: str, hop_keys: str, hop_search: str, answer: str) -> None:
+    def __init__(
+        self, *, hops: int, values: str, hop_keys: str, hop_search: str, answer: str, value_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.number = check_whole_number("hops", hops)
         self._values = check_choice("values", values, VALUES)
+        self._dropout = check_number("value_dropout", value_dropout, at_least=0, below=1)
         self.has_own_keys = check_choice("hop_keys", hop_keys, HOP_KEYS) == "apart"
         self.searches_anew = check_choice("hop_search", hop_search, HOP_SEARCH) == "anew"
         self.answers_by_layer = check_choice("answer", answer, ANSWERS) == "layer"
@@ -109,12 +119,13 @@ class Hops(nn.Module):
         """How many hops come before the read whose weights are those of the answer: where a layer answers, the last."""
         return self.number - self.answers_by_layer
 
-    def values(self, keys: Tensor, labels: Tensor) -> Values:
+    def values(self, keys: Tensor, labels: Tensor, ids: Tensor) -> Values:
         """What support objects hold.
 
         Args:
             keys: (M, D) encoded support objects.
             labels: (M,) their class ids.
+            ids: (M,) which object each is.
         """
         with torch.autocast(keys.device.type, enabled=False):
             keys = _wide(keys)
@@ -122,6 +133,11 @@ class Hops(nn.Module):
             if self._values == "object+label":
                 shared = shared + keys @ self._matrix(self.object_values, keys.dtype).mT
             places = keys @ self.inner.weight.to(keys.dtype).mT if self._values == "tabr" else None
+            if self._drops:
+                with draws.of_objects(ids, purpose=draws.READ_VALUES):
+                    dropped = draws.dropped(len(keys), 1, p=self._dropout, device=keys.device)
+                shared = shared.masked_fill(dropped, 0) / (1 - self._dropout)
+                places = None if places is None else places.masked_fill(dropped, torch.inf)  # relu(a - inf) = 0
             return Values(shared, places)
 
     def keys(self, hop: int, keys: Tensor) -> Tensor:
@@ -158,10 +174,15 @@ class Hops(nn.Module):
         moved = query + read.shared
         if read.differences is None:
             return moved
-        return moved + read.differences @ self._matrix(self.outer, query.dtype).mT
+        kept = 1 - self._dropout if self._drops else 1
+        return moved + read.differences @ self._matrix(self.outer, query.dtype).mT / kept
+
+    @property
+    def _drops(self) -> bool:
+        return self.training and torch.is_grad_enabled() and self._dropout > 0
 
 
-def hops_of(*, hops: int, **words: str) -> Hops | None:
+def hops_of(*, hops: int, **words: Any) -> Hops | None:
     """Hops of their settings, see `Hops`; None for 0 of them.
 
     Raises:

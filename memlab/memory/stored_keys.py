@@ -206,8 +206,7 @@ class StoredKeys:
 
     def values(self) -> Values:
         """What a hop reads of the objects."""
-        assert self.hops is not None
-        return self.hops.values(self.keys, self.labels) if torch.is_grad_enabled() else self._fixed_values
+        return self._made_values() if torch.is_grad_enabled() else self._fixed_values
 
     def read_values_of(self, hop: int, query: Tensor, places: Tensor, origins: Tensor | None) -> ValueRead:
         """What queries read in a hop of some keys each.
@@ -302,8 +301,11 @@ class StoredKeys:
     @cached_property
     @torch.no_grad()
     def _fixed_values(self) -> Values:
+        return self._made_values()
+
+    def _made_values(self) -> Values:
         assert self.hops is not None
-        return self.hops.values(self.keys, self.labels)
+        return self.hops.values(self.keys, self.labels, self.ids)
 
     @cached_property
     def _ends(self) -> Tensor | None:

@@ -54,6 +54,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "layer": {"hops": 2, "answer": "layer"},
     "layer, keys apart": {"hops": 1, "answer": "layer", "hop_keys": "apart"},
 }
+DROPPED: dict[str, dict[str, Any]] = {
+    "object+label, values dropped": {"hops": 2, "value_dropout": 0.4},
+    "tabr, values dropped": {"hops": 2, "values": "tabr", "value_dropout": 0.4},
+}
 
 
 def topk(similarity: Similarity, hops: Hops | None, *, k: int = M, chunk_size: int = 7) -> TopKMemory:
@@ -123,7 +127,9 @@ class Case:
         return self.memory.read(self.encoder, self.query(), self.support, exclude)
 
 
-def in_one_graph(case: Case, exclude: Tensor | None, *, k: int = M, keep: bool = False) -> functional.ClassRead:
+def in_one_graph(
+    case: Case, exclude: Tensor | None, *, k: int = M, keep: bool = False, dropped: float = 0.0
+) -> functional.ClassRead:
     """The definition of the answer, written with (B, M, D) values and autograd alone."""
     hops, similarity, labels = case.hops, case.memory.similarity, case.support.labels
     reader, keys = case.query(), case.keys()
@@ -150,6 +156,9 @@ def in_one_graph(case: Case, exclude: Tensor | None, *, k: int = M, keep: bool =
         if hasattr(hops, "outer"):
             inner = torch.relu(hops.inner(reader[:, None] - keys))
             values = values + inner @ hops.outer.T / D
+        with draws.of_objects(case.support.ids, purpose=draws.READ_VALUES):
+            kept = ~draws.dropped(M, 1, p=dropped, device=values.device)
+        values = values * kept / (1 - dropped)
         reader = reader + (weights[:, :, None] * values).sum(1)
     if hops.answers_by_layer:
         scores = reader @ hops.answer_keys.T
@@ -203,6 +212,21 @@ def test_value_and_gradient_are_those_of_one_graph(
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     torch.rand(3)  # of no consequence
     torch.testing.assert_close(gradients(case, found), gradients(case, expected), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("exclude", [None, EXCLUDE], ids=["all", "own row excluded"])
+@pytest.mark.parametrize("setting", DROPPED)
+@pytest.mark.parametrize("mode", MODES)
+def test_values_of_the_same_objects_are_dropped_in_every_mode(mode: str, setting: str, exclude: Tensor | None) -> None:
+    case = Case(mode, "distance", **DROPPED[setting])
+    expected, found = in_one_graph(case, exclude, dropped=0.4), case.read(exclude)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradients(case, found), gradients(case, expected), rtol=1e-11, atol=1e-12)
+    draws.begin_step(6)
+    others = case.read(exclude).class_scores
+    assert not torch.allclose(others, found.class_scores)
+    case.memory.eval()
+    torch.testing.assert_close(case.read(exclude), in_one_graph(case, exclude), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
@@ -402,7 +426,7 @@ class TestStored:
 
     def reader(self, case: Case) -> Tensor:
         keys = case.keys()
-        values = case.hops.values(keys, case.support.labels)
+        values = case.hops.values(keys, case.support.labels, case.support.ids)
 
         def read(_: int, u: Tensor, origins: Tensor | None) -> functional.ValueRead:
             scores = functional.exclude_rows(case.memory.similarity(u, keys), case.support.ids, EXCLUDE)
@@ -477,7 +501,7 @@ def test_layers_that_draw_and_count_by_themselves_see_each_chunk_once(kept: int)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(3)
     keys = torch.cat([other(support.inputs(slice(at, at + 7))) for at in range(0, M, 7)])
-    values = hops.values(keys, support.labels)
+    values = hops.values(keys, support.labels, support.ids)
     reader = hops.path(query, lambda _, u, origins: functional.value_read(u @ keys.T, values, origins))[-1]
     expected = functional.class_scores(reader @ keys.T, support.labels, C)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
@@ -516,6 +540,7 @@ def test_chunked_encodes_each_object_twice_however_many_hops_there_are(kept: int
         ({"hops": 0}, "hops=0: must be a whole number of at least 1"),
         ({"hops": 1.5}, "hops=1.5: must be a whole number"),
         ({"hops": 1, "values": "both"}, "values=both: must be one of label, object.label, tabr"),
+        ({"hops": 1, "value_dropout": 1}, "value_dropout=1: must be a number of at least 0 and below 1"),
         ({"hops": 1, "hop_keys": "own"}, "hop_keys=own: must be one of tied, apart"),
         ({"hops": 1, "hop_search": "once"}, "hop_search=once: must be one of anew, keep"),
         ({"hops": 1, "answer": "vote"}, "answer=vote: must be one of read, layer"),
