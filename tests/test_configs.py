@@ -98,6 +98,8 @@ def test_every_option_runs(
 
 SWEPT = {"mnist": 60_000, "cifar10": 50_000}
 """Data sets with a sweep over M: objects that are not test objects."""
+OF_TABLES = ("table", "modern_nca", "tabr")
+"""Experiments with a table of the user's own."""
 EXPERIMENTS = {
     **{
         f"table1_{data}_{encoder}": IMAGES
@@ -111,7 +113,7 @@ EXPERIMENTS = {
     "search_topk": ["sweep.trials=1"],
     "mnist_topk": ["data.root=files"],
     "mnist_subsample": ["data.root=files"],
-    "table": NEEDS["data=table"],
+    **dict.fromkeys(OF_TABLES, NEEDS["data=table"]),
     "table_topk": ["data.objects=2000"],
     "table_subsample": ["data.objects=2000"],
     "thesis": [],
@@ -127,13 +129,13 @@ def test_all_experiments_are_tried() -> None:
 def test_every_experiment_composes_and_runs(
     experiment: str, command: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if experiment == "table":
+    if experiment in OF_TABLES:
         pytest.importorskip("polars")
     if experiment.startswith("search"):
         pytest.importorskip("optuna")
     sets = {"cifar100": "cifar100", "figure4": "cifar100", "cifar10": "cifar10", "mnist": "mnist"}
     usual = "digits" if experiment in {"search", "search_topk", "thesis"} else "synthetic_table"
-    data = "table" if experiment == "table" else next((sets[word] for word in sets if word in experiment), usual)
+    data = "table" if experiment in OF_TABLES else next((sets[word] for word in sets if word in experiment), usual)
     write_files(f"data={data}", tmp_path / "files", monkeypatch)
     needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]
     flags = ["-m"] if experiment.startswith("search") else []
