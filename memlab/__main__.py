@@ -10,6 +10,7 @@ from memlab.commands import (
     add,
     audit,
     bench,
+    bench_tables,
     condense,
     doctor,
     evaluate,
@@ -40,6 +41,7 @@ COMMANDS = {
     "export": (export, "write it as ONNX and Parquet, for programs without memlab"),
     "plan": (plan, "estimate what a training takes of memory, before it"),
     "bench": (bench, "measure time and memory beside other libraries"),
+    "bench-tables": (bench_tables, "measure methods on many tables, ranked"),
     "doctor": (doctor, "what it is installed with and on, and what is wrong"),
     "report": (report, "put runs into one table beside published figures"),
 }

@@ -42,6 +42,7 @@ for name in {contract["source_modules"]!r}:
         ("-m memlab --help", 0),
         ("-m memlab report --help", 0),
         ("-m memlab bench --help", 0),
+        ("-m memlab bench-tables --help", 0),
         ("-m memlab predict --help", 0),
         ("-m memlab serve --help", 0),
     ],

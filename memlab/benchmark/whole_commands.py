@@ -56,7 +56,7 @@ def fits() -> dict[str, Maker]:
 def _command(*words: str, status: int = 0) -> Maker:
     def make(_: Material) -> Call:
         def call() -> None:
-            _output(*words, status=status)
+            output(*words, status=status)
 
         return call
 
@@ -64,7 +64,7 @@ def _command(*words: str, status: int = 0) -> Maker:
 
 
 def _plain_loop(_: Material) -> Call:
-    return lambda: torch.tensor(float(_output("-m", "memlab.benchmark.plain_loop", str(FIT_STEPS))))
+    return lambda: torch.tensor(float(output("-m", "memlab.benchmark.plain_loop", str(FIT_STEPS))))
 
 
 def _fit(*options: str, script: tuple[str, ...] = ()) -> Maker:
@@ -76,7 +76,7 @@ def _fit(*options: str, script: tuple[str, ...] = ()) -> Maker:
                 folder = Path(parent) / "run"
                 length = f"trainer.default_steps={FIT_STEPS}"
                 rest = ["trainer.enable_progress_bar=false", "baselines=[]", "figures=false", f"hydra.run.dir={folder}"]
-                _output(*script, str(TRAIN), length, *options, *rest)
+                output(*script, str(TRAIN), length, *options, *rest)
                 results = json.loads((folder / "results.json").read_text())
             sizes = results["sizes"]
             steps = results["epochs"] * -(-sizes["train"] // sizes["batch"])
@@ -87,7 +87,7 @@ def _fit(*options: str, script: tuple[str, ...] = ()) -> Maker:
     return make
 
 
-def _output(*words: str, status: int = 0) -> str:
+def output(*words: str, status: int = 0) -> str:
     """What a command of Python prints."""
     ended = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if ended.returncode != status or "Traceback" in ended.stderr:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
 
 from memlab.benchmark.problem import INPUT_SHAPES, TASKS
+from memlab.commands.argument_types import between, list_of, one_of, single
 
 DESCRIPTION = (
     """\
@@ -34,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``memlab bench``."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    count = _between(int, 1, math.inf)
-    counts = _list_of(count, "whole numbers of at least 1")
-    count = _single(count, "a whole number of at least 1")
+    count = between(int, 1, math.inf)
+    counts = list_of(count, "whole numbers of at least 1")
+    count = single(count, "a whole number of at least 1")
     add = parser.add_argument
     add(
         "--tasks",
-        type=_list_of(_one_of(TASKS), f"of {', '.join(TASKS)}"),
+        type=list_of(one_of(TASKS), f"of {', '.join(TASKS)}"),
         default=None,
         help=f"of {', '.join(TASKS)} (default: all)",
     )
@@ -53,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--chunks", type=counts, default=[1024], help="chunk sizes (default: 1024)")
     add(
         "--budgets",
-        type=_list_of(_between(float, 0.01, 1.01), "shares from 0.01 to 1"),
+        type=list_of(between(float, 0.01, 1.01), "shares from 0.01 to 1"),
         default=[0.5, 0.9],
         help="shares of the graphs that chunked keeps, besides none (default: 0.5,0.9)",
     )
@@ -84,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--seed",
-        type=_single(_between(int, 0, math.inf), "a whole number of at least 0"),
+        type=single(between(int, 0, math.inf), "a whole number of at least 0"),
         default=0,
         help="of data and weights (default: %(default)s)",
     )
@@ -96,44 +95,3 @@ def run(arguments: argparse.Namespace) -> str:
     from memlab.benchmark.run import run
 
     return run(arguments)
-
-
-def _list_of(convert: Callable[[str], Any], rule: str) -> Callable[[str], Any]:
-    """An argument type: words with commas between, each converted; one line that tells the rule if one cannot be."""
-
-    def parse(text: str) -> list[Any]:
-        try:
-            return [convert(word.strip()) for word in text.split(",")]
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text}: must be {rule}, with commas between") from None
-
-    return parse
-
-
-def _one_of(names: Collection[str]) -> Callable[[str], str]:
-    def convert(word: str) -> str:
-        if word not in names:
-            raise ValueError(word)
-        return word
-
-    return convert
-
-
-def _between(kind: type[int] | type[float], least: float, below: float) -> Callable[[str], Any]:
-    def convert(word: str) -> float:
-        value = kind(word)
-        if not least <= value < below:
-            raise ValueError(word)
-        return value
-
-    return convert
-
-
-def _single(convert: Callable[[str], Any], rule: str) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        try:
-            return convert(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text}: must be {rule}") from None
-
-    return parse

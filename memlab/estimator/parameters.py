@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Integral
 from typing import Any
 
-import numpy as np
 from sklearn.utils import check_random_state
 
 from memlab.checks import check_number
+from memlab.runs.words import word_of
 
 PLACES = {
     "encoder": "encoder",
@@ -58,7 +58,7 @@ def words_of(parameters: Mapping[str, Any]) -> list[str]:
     settings = parameters["settings"] or {}
     for name in settings:
         _check_setting(name.lstrip("+~"), parameters)
-    return [f"{place}={_word(value)}" for place, value in (given | dict(settings)).items()]
+    return [f"{place}={word_of(value)}" for place, value in (given | dict(settings)).items()]
 
 
 def in_our_words(message: str, parameters: Mapping[str, Any]) -> str:
@@ -84,25 +84,3 @@ def _check_setting(name: str, parameters: Mapping[str, Any]) -> None:
         raise ValueError(f"settings: {name} is what n_neighbors={k} sets; give one of them")
     if re.split(r"[./@]", name)[0] in OF_A_FOLDER and not name.startswith("data."):
         raise ValueError(f"settings: {name} is of a run that leaves a folder, a fit has no use for it; leave it out")
-
-
-def _word(value: object) -> str:
-    """A value as the command line takes it.
-
-    >>> _word({"lr": np.float64(0.1), "at": (0.5, None), "name": "a b", "nesterov": True})
-    "{lr:0.1,at:[0.5,null],name:'a b',nesterov:true}"
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value)).lower()
-    if isinstance(value, np.generic):
-        return _word(value.item())
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{_word(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return value if re.fullmatch(r"[\w./:+-]+", value) else f"'{escaped}'"
-    if isinstance(value, Sequence | np.ndarray):
-        return "[" + ",".join(map(_word, value)) + "]"
-    return str(value)

@@ -1,0 +1,1 @@
+"""``memlab bench-tables``: many tables, several methods, the same splits."""
