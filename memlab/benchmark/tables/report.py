@@ -182,10 +182,9 @@ def _how(found: Found, about: Mapping[str, Any]) -> str:
     seeds = f"seed {found.seeds[0]}" if count == 1 else f"mean over seeds {', '.join(map(str, found.seeds))}"
     return (
         f"{len(found.tables)} tables, {seeds}, {about['split']} % of the rows to learn from, to choose by and to test"
-        f" on, class by class; threads: {about['threads']}, of {about['device']}, load {about['load_average']:.1f} at the"
-        " start. Ranks are means over tables, 1 is best;"
-        " a method that fails is last. Wins are the share of tables on which it is ahead by accuracy, the mean over the"
-        " others.\n"
+        f" on, class by class; threads: {about['threads']}, of {about['device']}, load {about['load_average']:.1f} at"
+        " the start. Ranks are means over tables, 1 is best; a method that fails is last. Wins are the share of tables"
+        " on which it is ahead by accuracy, the mean over the others.\n"
     )
 
 
