@@ -18,6 +18,7 @@ import pytest
 
 from memlab.__main__ import COMMANDS as MEMLAB_COMMANDS
 from memlab.__main__ import main
+from memlab.benchmark.tables.cells import measure
 from tests.conftest import REPOSITORY, SMOKE, Command, Outcome
 from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
@@ -82,6 +83,16 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
 def test_benchmark_commands_run(text: str, tmp_path: Path) -> None:
     small = ["--tasks=evaluation", "--sizes=40", "--rounds=1", "--contenders=memlab tiles", f"--output={tmp_path}"]
     assert main([*text.split()[1:], *small]) == 0
+
+
+@pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab bench-tables")])
+def test_benchmark_of_tables_runs(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("polars")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("memlab.benchmark.tables.run.measured_apart", lambda cell, _: measure(cell))
+    (tmp_path / "tables").mkdir()
+    write_table(tmp_path / "tables" / "mine.csv", count=100)
+    assert main([*text.split()[1:], "--methods=knn", f"--output={tmp_path / 'out'}"]) == 0
 
 
 def test_the_plan_is_of_the_run_above_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

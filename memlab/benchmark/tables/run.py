@@ -23,6 +23,7 @@ from memlab.benchmark.tables.split import Shares
 from memlab.benchmark.whole_commands import in_clone
 from memlab.device import machine_name
 from memlab.files import check_new_or_empty
+from memlab.runs.claim import FILE as CLAIM
 from memlab.runs.claim import claimed
 from memlab.runs.results import versions
 
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> str:
     methods = _methods(arguments)
     folder = arguments.output or Path("outputs") / f"tables_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     if not (folder / FILE).is_file():
-        check_new_or_empty("--output", folder, but=(LOG,))
+        check_new_or_empty("--output", folder, but=(CLAIM, LOG))
     settings = {"split": ",".join(f"{share:g}" for share in shares), "threads": arguments.threads}
     about = {
         "device": machine_name(torch.device("cpu")),
