@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,15 @@ def figures_alone(file: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in each.items() if not name.endswith("seconds")} for each in records]
 
 
+def in_a_run(pid: int) -> list[psutil.Process]:
+    """What a process has started, and these, when a run is among them; none before."""
+    with suppress(psutil.Error):  # of one that has just ended
+        found = psutil.Process(pid).children(recursive=True)
+        if any(str(REPOSITORY / "train.py") in each.cmdline() for each in found):
+            return found
+    return []
+
+
 class TestRun:
     WORDS = ("--methods=knn,logistic", "--seeds=0,1")
 
@@ -371,17 +381,18 @@ class TestRun:
 
     def test_a_killed_one_leaves_a_whole_file_and_no_process(self, tables: Path, tmp_path: Path) -> None:
         output = tmp_path / "out"
-        words = ["bench-tables", str(tables), "--methods=knn", f"--output={output}"]
+        long = "--memlab=trainer.max_epochs=100000"
+        words = ["bench-tables", str(tables), "--methods=knn", long, "--tables=one", f"--output={output}"]
         environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         process = subprocess.Popen([sys.executable, "-m", "memlab", *words], env=environment, stdout=subprocess.PIPE)
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(2)]
         assert b"one, knn: " in said[1]
-        while not (started := psutil.Process(process.pid).children(recursive=True)):
+        while not (started := in_a_run(process.pid)):
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        _, alive = psutil.wait_procs(started, timeout=30)
+        _, alive = psutil.wait_procs(started, timeout=60)
         assert not alive
         (record,) = figures_alone(output / "results.json")
         assert record["table"] == "one"

@@ -162,7 +162,7 @@ def _draw_ranks(axes: Axes, names: Sequence[str], mean_ranks: NDArray[np.float64
     axes.set_yticks(places, names, parse_math=False)
     axes.set(xlim=(0.8, len(names) + 0.4), xlabel="mean rank", ylim=(len(names) - 0.5, -0.5))
     axes.set_title(
-        f"accuracy on {tables} tables; shaded: within the critical\ndifference of {difference:.2f}", fontsize=9
+        f"by accuracy, tables: {tables}; shaded: within\nthe critical difference of {difference:.2f}", fontsize=9
     )
     axes.grid(alpha=0.3, axis="x")
 
@@ -171,7 +171,8 @@ def _draw_wins(axes: Axes, names: Sequence[str], rates: NDArray[np.float64]) -> 
     axes.imshow(rates, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto")
     for (row, column), rate in np.ndenumerate(rates):
         if row != column:
-            axes.text(column, row, f"{rate:.0%}", ha="center", va="center", fontsize=8)
+            colour = "white" if abs(rate - 0.5) > 0.35 else "black"
+            axes.text(column, row, f"{rate:.0%}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", parse_math=False)
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_title("tables on which the method of the line\nis ahead of that of the column", fontsize=9)
