@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memlab.benchmark.tables.methods import METHODS
 from memlab.commands.argument_types import between, list_of, one_of, single
+from memlab.commands.given import told_if_unwritable
 
 DESCRIPTION = (
     """\
@@ -90,4 +91,5 @@ def run(arguments: argparse.Namespace) -> str:
     """Measure, print and write; what was written, in a line."""
     from memlab.benchmark.tables.run import run
 
-    return run(arguments)
+    with told_if_unwritable(arguments.output or Path("outputs")):
+        return run(arguments)

@@ -464,6 +464,9 @@ class TestRun:
         assert (status, err) == (1, f"error: {file}: is no file of memlab bench-tables; take another folder\n")
         file.rename(file.with_name("others.json"))
         assert memlab(*words)[2].startswith(f"error: --output={tmp_path / 'out'}: must be a new or an empty folder")
+        within = tables / "one.csv" / "out"
+        status, _, err = memlab(*words[:-1], f"--output={within}")
+        assert (status, err) == (1, f"error: {within}: cannot be written (Not a directory)\n")
 
     def test_words_for_memlab_are_methods_of_their_own(
         self, tables: Path, memlab: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
