@@ -496,4 +496,4 @@ def test_of_public_tables_neighbours_are_about_as_good_as_published(name: str, t
         content.extract(f"tables/{name}.csv", tmp_path, filter="data")
     (given,) = find_tables(tmp_path / "tables", target=None, chosen=[name])
     found = measure(Cell(given, "knn", 0, SHARES, 1))
-    assert found["accuracy"] > {"german": 0.7, "letter": 0.93}[name]
+    assert found["accuracy"] > {"german": 0.65, "letter": 0.93}[name]
