@@ -1,4 +1,4 @@
-"""The equations of the classifier. Tensors in, tensors out.
+"""The equations of the classifier, and of what encodes sequences. Tensors in, tensors out.
 
 Shape legend: B queries, M support objects, D embedding size, C classes.
 
@@ -20,9 +20,11 @@ from memlab.functional.class_read import (
 )
 from memlab.functional.loss import ABSENT_MASS, OwnRead, answers, class_log_mass, nll, own_nll, own_read
 from memlab.functional.measures import balanced_accuracy, brier, macro_f1, own_margin, within_top
+from memlab.functional.recurrent import cudnn_gru, elman, gru, jordan, lstm, peephole
 from memlab.functional.runs import sums_by_class
 from memlab.functional.scores import dot_scores, exclude_rows, root_scores, root_scores_, root_slopes
 from memlab.functional.selection import class_turns, greedy_medoids
+from memlab.functional.sequences import backwards, pool_attention, pool_last, pool_max, pool_mean, window
 from memlab.functional.value_read import ValueRead, Values, ValueSums, value_read, value_read_gradient
 
 __all__ = [
@@ -37,21 +39,32 @@ __all__ = [
     "Values",
     "answers",
     "are_bounded",
+    "backwards",
     "balanced_accuracy",
     "brier",
     "class_log_mass",
     "class_scores",
     "class_scores_gradient",
     "class_turns",
+    "cudnn_gru",
     "dot_scores",
+    "elman",
     "exclude_rows",
     "greedy_medoids",
+    "gru",
+    "jordan",
     "lowest_scores",
+    "lstm",
     "macro_f1",
     "nll",
     "own_margin",
     "own_nll",
     "own_read",
+    "peephole",
+    "pool_attention",
+    "pool_last",
+    "pool_max",
+    "pool_mean",
     "read",
     "read_cells",
     "root_scores",
@@ -60,5 +73,6 @@ __all__ = [
     "sums_by_class",
     "value_read",
     "value_read_gradient",
+    "window",
     "within_top",
 ]
