@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map  # dicts, lists and tuples of tensors; torch's own
 
 from memlab.data.columns import Columns
+from memlab.data.sequences import Sequences
 
 IQR_OF_NORMAL = 1.349
 ENOUGH = 100_000
@@ -24,7 +25,7 @@ class ObjectStore:
     Args:
         inputs: (N, ...) raw inputs; images as (N, channels, height, width). Or a tree (dict, list, tuple) of such
             tensors, where an object has several parts. uint8 and floating inputs are normalised; other types, as of
-            token ids, stay as they are.
+            token ids, stay as they are. `Sequences` may stand in the place of a tensor.
         labels: (N,) class ids, int64; -1 for an object that is left out and in no class.
         class_names: name of each class, by class id.
         columns: of rows of a table, (N, F), in which NaN is a missing value; None for other objects.
@@ -39,7 +40,7 @@ class ObjectStore:
     ) -> None:
         check_whole_numbers("labels", labels)
         for leaf in tree_leaves(inputs):
-            if not isinstance(leaf, Tensor):
+            if not isinstance(leaf, Tensor | Sequences):
                 raise ValueError(f"inputs: of type {type(leaf).__name__}; must be tensors")
             if len(leaf) != len(labels):
                 raise ValueError(f"labels: {len(labels)} of them for {len(leaf)} objects; must be one for each")
@@ -61,7 +62,7 @@ class ObjectStore:
 
     @property
     def input_shape(self) -> Any:
-        """Shape of one object, or the tree of the shapes of its parts."""
+        """Shape of one object, or the tree of the shapes of its parts; (None, m) of sequences of steps."""
         return tree_map(lambda leaf: tuple(leaf.shape[1:]), self.inputs)
 
     @property
@@ -78,10 +79,11 @@ class ObjectStore:
     def normalise_by(self, rows: Tensor) -> None:
         """From now on subtract the mean of these rows and divide by their standard deviation.
 
-        Images (N, channels, height, width) channel by channel, vectors (N, F) feature by feature, all else as one. What
-        differs by rounding alone is constant: its mean is subtracted, and it is left at that. Rows of a table have the
-        median for the mean and the range of half of the rows in the place of the deviation, which no single value can
-        make useless, of what is there; codes of words stay as they are.
+        Images (N, channels, height, width) channel by channel, vectors (N, F) feature by feature, steps of sequences
+        number by number, unless they are uint8, pixels, all else as one. What differs by rounding alone is constant:
+        its mean is subtracted, and it is left at that. Rows of a table have the median for the mean and the range of
+        half of the rows in the place of the deviation, which no single value can make useless, of what is there; codes
+        of words stay as they are.
         """
         if self.columns is not None:
             middle, spread = _middle(self.inputs, rows, torch.tensor(self.columns.words) > 0)
@@ -107,11 +109,12 @@ class ObjectStore:
             dtype: floating type of the result.
 
         Returns:
-            (m, ...) inputs less the mean, over the deviation; a tree of them if the inputs are one.
+            (m, ...) inputs less the mean, over the deviation; a tree of them if the inputs are one. Sequences are
+            (m, T, ...), T of the longest of these, and NaN behind the end of each.
         """
         near = to_device(rows, self.inputs_device)
 
-        def take(leaf: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+        def take(leaf: Tensor | Sequences, mean: Tensor, deviation: Tensor) -> Tensor:
             raw = _gather(leaf, near, self.device)
             if not is_normalised(leaf.dtype):
                 return raw
@@ -144,18 +147,26 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device)  # to host memory without waiting would be read before it is there
 
 
-def _gather(inputs: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+def raw_objects(inputs: Tensor | Sequences, rows: Tensor) -> Tensor:
+    """(n, ...) raw inputs of some rows, on any device, as they are kept; sequences as long as the longest of them."""
+    near = rows.to(inputs.device)
+    return inputs.taken(near) if isinstance(inputs, Sequences) else inputs[near]
+
+
+def _gather(inputs: Tensor | Sequences, rows: Tensor, device: torch.device) -> Tensor:
     """Rows of the inputs on a device. To a GPU from host memory they go through a pinned buffer, without waiting.
 
     Torch's allocator of pinned memory hands a buffer out again only when the copy from it is done.
     """
+    if isinstance(inputs, Sequences):
+        return to_device(inputs.taken(rows), device)
     if device.type != "cuda" or inputs.device.type == "cuda":
         return inputs.index_select(0, rows).to(device)  # on a CPU three times as fast as inputs[rows]
     buffer = torch.empty((len(rows), *inputs.shape[1:]), dtype=inputs.dtype, pin_memory=True)
     return torch.index_select(inputs, 0, rows, out=buffer).to(device, non_blocking=True)
 
 
-def _moments(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(inputs: Tensor | Sequences, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of some rows by channel or feature, in a shape to be subtracted from an object.
 
     Parts have a mean and a centred sum of squares each, which are merged (Chan et al. 1979): unlike the mean
@@ -163,6 +174,11 @@ def _moments(inputs: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not is_normalised(inputs.dtype):
         return torch.zeros(()), torch.ones(())
+    if isinstance(inputs, Sequences):
+        steps = inputs.steps_of(rows.to(inputs.device))
+        steps = steps.flatten()[:, None] if steps.dtype is torch.uint8 else steps
+        mean, deviation = _moments(steps, torch.arange(len(steps)))
+        return mean.expand(inputs.shape[2]).clone(), deviation.expand(inputs.shape[2]).clone()
     shape = {2: inputs.shape[1:2], 4: (inputs.shape[1], 1, 1)}.get(inputs.dim(), ())
     mean, squares = torch.zeros(2, math.prod(shape), dtype=torch.float64)
     count = 0
@@ -197,7 +213,12 @@ def _middle(inputs: Tensor, rows: Tensor, words: Tensor) -> tuple[Tensor, Tensor
     return middle, torch.where(spread > 0, spread, 1.0)
 
 
-def _check_finite(inputs: Tensor, *, may_be_missing: bool) -> None:
+def _check_finite(inputs: Tensor | Sequences, *, may_be_missing: bool) -> None:
+    if isinstance(inputs, Sequences):
+        if not (finite := inputs.steps.isfinite().all(1)).all():
+            row, step = inputs.place_of(int(finite.byte().argmin()))
+            raise ValueError(f"inputs: row {row} has NaN or infinity in step {step + 1}; every value must be finite")
+        return
     if not inputs.is_floating_point():
         return
     good = inputs.isinf().logical_not_() if may_be_missing else inputs.isfinite()

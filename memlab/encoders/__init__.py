@@ -9,7 +9,24 @@ from memlab.encoders.backbones import TorchvisionBackbone
 from memlab.encoders.dropout import Dropout
 from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
+from memlab.encoders.sequences import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
 from memlab.encoders.tables import TableEncoder
 from memlab.encoders.vectors import MLP, Linear
 
-__all__ = ["MLP", "Conv", "Dropout", "LeNet", "Linear", "Projected", "ResNet", "TableEncoder", "TorchvisionBackbone"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "Conv",
+    "Dropout",
+    "Elman",
+    "Jordan",
+    "LeNet",
+    "Linear",
+    "PeepholeLSTM",
+    "Projected",
+    "ResNet",
+    "SequenceEncoder",
+    "TableEncoder",
+    "TorchvisionBackbone",
+]
