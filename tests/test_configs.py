@@ -21,6 +21,7 @@ from tests.conftest import REPOSITORY, SMOKE, Outcome
 from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_cifar, write_idx, write_svhn
+from tests.data.sequence_files import arrays
 
 CONF = REPOSITORY / "conf"
 LISTS = {"baselines"}
@@ -30,6 +31,7 @@ OPTIONS = sorted(
     for file in CONF.glob("**/*.yaml")
     if file.parent != CONF and file.relative_to(CONF).parts[0] not in {"experiment", "callbacks", "hydra", "tasks"}
 )
+SEQUENCES = ["data=sequences", "data.path=files/mine.npz"]
 IMAGES = ["data.root=files", "support.size=50"]
 NEEDS = {
     **{f"data={name}": IMAGES for name in ("mnist", "fashion_mnist", "cifar10")},
@@ -40,6 +42,9 @@ NEEDS = {
     "encoder=table": ["data=synthetic_table", "data.objects=2000", "augmentation=none"],
     "data=table": ["data.path=files/mine.csv", "data.target=class"],
     "encoder=torchvision": ["encoder.name=mobilenet_v3_small"],
+    **{f"encoder={name}": SEQUENCES for name in ("elman", "gru", "jordan", "lstm", "peephole")},
+    **{f"baselines=[knn_{name}]": [*SEQUENCES, "encoder=elman"] for name in ("dtw", "steps")},
+    "data=sequences": SEQUENCES,
     "data=synthetic_table": ["data.objects=2000", "encoder=mlp"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
     **{f"evaluation/index={name}": ["evaluation=topk"] for name in ("exact", "ivf", "hnsw")},
@@ -66,6 +71,9 @@ def write_files(option: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     if option == "data=table":
         root.mkdir()
         write_table(root / "mine.csv")
+    if "data=sequences" in NEEDS.get(option, []):
+        root.mkdir()
+        np.savez(root / "mine.npz", **arrays(100))
     if option == "data=tensors":
         root.mkdir()
         np.savez(root / "mine.npz", X=np.random.default_rng(0).normal(size=(200, 5)), y=np.arange(200) % 3)

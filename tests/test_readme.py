@@ -23,6 +23,7 @@ from tests.conftest import REPOSITORY, SMOKE, Command, Outcome
 from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
+from tests.data.sequence_files import write_archive
 from tests.data.story_files import write_stories, write_tasks
 from tests.trained.memories import make, pictures
 
@@ -55,6 +56,8 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     if "data=table" in text:
         pytest.importorskip("polars")
         write_table(tmp_path / "adult.csv", target="income")
+    if "data=sequences" in text:
+        write_archive(tmp_path / "JapaneseVowels", train=200, test=20)
     if "task=questions" in text:
         write_stories(tmp_path / "stories.jsonl")
         write_tasks(tmp_path / "data")

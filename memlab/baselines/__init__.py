@@ -4,6 +4,7 @@ from memlab.baselines.baseline import Baseline
 from memlab.baselines.nearest_neighbours import PCAKNN, EmbeddingKNN, PixelKNN
 from memlab.baselines.questions import AnswerPrior, NGrams, StoryBaseline
 from memlab.baselines.tangent_distance import TangentDistanceKNN
+from memlab.baselines.time_warping import SequenceKNN
 
 __all__ = [
     "PCAKNN",
@@ -12,6 +13,7 @@ __all__ = [
     "EmbeddingKNN",
     "NGrams",
     "PixelKNN",
+    "SequenceKNN",
     "StoryBaseline",
     "TangentDistanceKNN",
 ]

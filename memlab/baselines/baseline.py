@@ -23,7 +23,8 @@ class Baseline:
 
         Args:
             train_size: objects of the training set.
-            shape: of one object, or the tree of the shapes of its parts.
+            shape: of one object, or the tree of the shapes of its parts; None for the steps of sequences if some have
+                more than others.
 
         Raises:
             ValueError: if there are too few objects, or not such as it takes.

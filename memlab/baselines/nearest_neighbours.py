@@ -38,7 +38,9 @@ class PixelKNN(Baseline):
     def check_fit(self, *, train_size: int, shape: Any) -> None:
         """See `Baseline.check_fit`."""
         if not self.of_embeddings and not (isinstance(shape, tuple) and all(isinstance(size, int) for size in shape)):
-            raise ValueError(f"objects of shape {shape}: must be one array each for neighbours among raw inputs")
+            raise ValueError(
+                f"objects of shape {shape}: must be one array each, of one size, for neighbours among raw inputs"
+            )
         if self.k > train_size:
             raise ValueError(f"k={self.k}: must be at most {train_size}, the size of the training set")
 

@@ -28,7 +28,7 @@ class Given(NamedTuple):
     """(n,) class names, where they are told: by folders, an array ``y``, or a column."""
 
 
-FILES = "pictures, folders, a file of arrays, or a table (.csv, .tsv, .parquet)"
+FILES = "pictures, folders, a file of arrays, a table (.csv, .tsv, .parquet), or sequences (.npz, .ts)"
 ARRAYS, TABLES = (".npz", ".pt", ".safetensors"), (".csv", ".tsv", ".parquet")
 
 
@@ -116,7 +116,7 @@ def collect(
     Args:
         memory: knows what an object is.
         paths: picture files and folders of these; for a memory of other objects a .npz, .pt or .safetensors file of X,
-            or of vectors a table.
+            or of vectors a table, of sequences a .ts file.
         labelled: with their classes: of folders ``<class>/...``, of an array y beside X, or of a column of a table.
         target: this column.
 
@@ -128,6 +128,8 @@ def collect(
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file")
+    if memory.kind.is_sequence:
+        return _sequences(paths, labelled=labelled, target=target)
     columns = memory.kind.columns
     tables = [path for path in paths if (path.suffix in TABLES if columns is None else is_table(path))]
     if target is not None and not tables:
@@ -147,6 +149,20 @@ def collect(
             f" as {memory.kind.wanted}"
         )
     return _labelled_pictures(paths) if labelled else _pictures(paths)
+
+
+def _sequences(paths: Sequence[Path], *, labelled: bool, target: str | None) -> Given:
+    """The sequences of a file."""
+    from memlab.data.datasets.sequence_file import TS, read_sequences
+
+    path, *others = paths
+    if target is not None:
+        raise ValueError(f"target={target}: is for tables; {path} is none")
+    if path.suffix not in (*ARRAYS, TS) or others:
+        raise ValueError(f"{path}: must be one file of sequences that ends in {', '.join((*ARRAYS, TS))}")
+    found = read_sequences(path, labelled=labelled)
+    each = str(path) if path.suffix == TS else f"{path} {found.name}"
+    return Given(found.sequences, [f"{each}[{row}]" for row in range(len(found.sequences))], found.labels)
 
 
 def _rows(columns: Columns, path: Path, *, labelled: bool, target: str | None) -> Given:
@@ -173,11 +189,12 @@ def _rows(columns: Columns, path: Path, *, labelled: bool, target: str | None) -
 def _table(memory: TrainedMemory, path: Path, *, labelled: bool, target: str | None) -> Given:
     from memlab.data.datasets.table_file import read_table
 
-    if len(memory.kind.shape) != 1:
+    features = memory.kind.shape[0]
+    if len(memory.kind.shape) != 1 or features is None:
         raise ValueError(f"{path}: a table has rows of numbers; must be {memory.kind.wanted}")
     if labelled and target is None:
         raise ValueError(f"{path}: target must be given, the column that has the classes")
-    inputs, labels = read_table(path, features=memory.kind.shape[0], target=target)
+    inputs, labels = read_table(path, features=features, target=target)
     return Given(inputs, [f"{path} row {row + 1}" for row in range(len(inputs))], labels)
 
 

@@ -66,6 +66,13 @@ class ObjectStore:
         return tree_map(lambda leaf: tuple(leaf.shape[1:]), self.inputs)
 
     @property
+    def shape_of_all(self) -> Any:
+        """The same, with the steps of sequences if they all have as many."""
+        return tree_map(
+            lambda leaf: leaf.shape_of_all if isinstance(leaf, Sequences) else tuple(leaf.shape[1:]), self.inputs
+        )
+
+    @property
     def inputs_device(self) -> torch.device:
         """Where the raw inputs are."""
         device: torch.device = tree_leaves(self.inputs)[0].device
@@ -215,8 +222,8 @@ def _middle(inputs: Tensor, rows: Tensor, words: Tensor) -> tuple[Tensor, Tensor
 
 def _check_finite(inputs: Tensor | Sequences, *, may_be_missing: bool) -> None:
     if isinstance(inputs, Sequences):
-        if not (finite := inputs.steps.isfinite().all(1)).all():
-            row, step = inputs.place_of(int(finite.byte().argmin()))
+        if (place := inputs.first_not_finite()) is not None:
+            row, step = place
             raise ValueError(f"inputs: row {row} has NaN or infinity in step {step + 1}; every value must be finite")
         return
     if not inputs.is_floating_point():

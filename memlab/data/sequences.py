@@ -63,6 +63,12 @@ class Sequences:
         return len(self), None, self.steps.shape[1]
 
     @property
+    def shape_of_all(self) -> tuple[int | None, int]:
+        """(T, m) if all have as many steps, (None, m) else."""
+        lengths = self.lengths.unique().tolist()
+        return lengths[0] if len(lengths) == 1 else None, self.steps.shape[1]
+
+    @property
     def dtype(self) -> torch.dtype:
         """Type of the numbers."""
         return self.steps.dtype
@@ -76,8 +82,11 @@ class Sequences:
         """The same on a device."""
         return self if self.device == device else Sequences(self.steps.to(device), self.lengths)
 
-    def place_of(self, step: int) -> tuple[int, int]:
-        """The sequence that one of all steps is of, and its place there."""
+    def first_not_finite(self) -> tuple[int, int] | None:
+        """Row and place of the first step that has NaN or infinity in it; None if there is none."""
+        if not self.steps.is_floating_point() or (finite := self.steps.isfinite().all(1)).all():
+            return None
+        step = int(finite.byte().argmin())
         row = int(torch.searchsorted(self._starts, step, right=True)) - 1
         return row, step - int(self._starts[row])
 

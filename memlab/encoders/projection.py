@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Required, TypedDict
 
@@ -69,6 +70,20 @@ class Projected(nn.Module):
         return embedded
 
 
+def numbers_in(input_shape: Sequence[int | None]) -> int:
+    """How many numbers an object has that is taken as one vector.
+
+    Raises:
+        ValueError: for sequences, which have different lengths.
+    """
+    if None in input_shape:
+        raise ValueError(
+            f"input_shape={tuple(input_shape)}: must be known, of objects that are all of one size; use lstm or another"
+            " encoder of sequences"
+        )
+    return math.prod(size or 0 for size in input_shape)
+
+
 def check_image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
     """Return the channels, height and width of images.
 
@@ -76,6 +91,7 @@ def check_image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
         ValueError: for objects that are not images.
     """
     if len(input_shape) != 3:
-        raise ValueError(f"input_shape={tuple(input_shape)}: must be (channels, height, width); use linear or mlp")
+        others = "lstm or another encoder of sequences" if None in input_shape else "linear or mlp"
+        raise ValueError(f"input_shape={tuple(input_shape)}: must be (channels, height, width); use {others}")
     channels, height, width = input_shape
     return channels, height, width

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Unpack
@@ -11,7 +10,7 @@ from torch import nn
 
 from memlab.checks import check_number, check_whole_number
 from memlab.encoders.dropout import Dropout
-from memlab.encoders.projection import Projected, Projection
+from memlab.encoders.projection import Projected, Projection, numbers_in
 
 
 class Linear(Projected):
@@ -33,7 +32,7 @@ class Linear(Projected):
     ) -> None:
         super().__init__(
             nn.Flatten(),
-            width=math.prod(input_shape),
+            width=numbers_in(input_shape),
             **projection,
             bias=False,
         )
@@ -59,7 +58,7 @@ class MLP(Projected):
         **projection: Unpack[Projection],
     ) -> None:
         dropout = check_number("dropout", projection.get("dropout", 0.0), at_least=0, below=1)
-        widths = [math.prod(input_shape), *(check_whole_number("hidden_sizes", size) for size in hidden_sizes)]
+        widths = [numbers_in(input_shape), *(check_whole_number("hidden_sizes", size) for size in hidden_sizes)]
         layers: list[nn.Module] = []
         for number, (width, size) in enumerate(pairwise(widths)):
             between = [Dropout(dropout)] if number else []

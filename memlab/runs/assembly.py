@@ -17,7 +17,7 @@ from torch import nn
 
 from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
 from memlab.data.datasets import LabelledData
-from memlab.data.datasets.options import OPTIONS, varied
+from memlab.data.datasets.options import OPTIONS, as_sequences, varied
 from memlab.data.objects import ObjectStore
 from memlab.memory import Memory, sharded
 from memlab.memory.hops import OPTIONS as OPTIONS_OF_HOPS
@@ -63,7 +63,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     baselines = instantiate(cfg.get("baselines", {}))
     for name, baseline in baselines.items():
         with parameters_of(f"baselines.{name}"):
-            baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.input_shape)
+            baseline.check_fit(train_size=datamodule.sizes["train"], shape=datamodule.store.shape_of_all)
     for name in ("objects", "page_objects"):
         check_whole_number(f"evidence.{name}", cfg.evidence[name])
     check_switch("figures", cfg.figures)
@@ -155,10 +155,10 @@ def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
     """What is given or the loader gives, as far as the options of every data set leave it."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    options = {name: cfg.data.pop(name) for name in OPTIONS}
+    options, read = {name: cfg.data.pop(name) for name in OPTIONS}, cfg.data.pop("as")
     data = made(cfg, "data", LabelledData) if given is None else given
     with parameters_of("data"):
-        return varied(data, **options)
+        return as_sequences(varied(data, **options), read)
 
 
 def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:

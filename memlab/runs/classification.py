@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from memlab.baselines import Baseline
+from memlab.data.objects import raw_objects
 from memlab.runs.assembly import Run, assemble
 from memlab.runs.memory_advice import warn_if_too_large
 from memlab.runs.parts import Task
@@ -65,7 +66,7 @@ def measure(baseline: Baseline, run: Run) -> dict[str, Any]:
         keys, queries = map(datamodule.plain_support, rows)
         test, train = (points.cpu() for points in run.model.embedded(queries=queries, keys=keys))
     else:
-        train, test = (datamodule.store.inputs[part.to(datamodule.store.inputs_device)].cpu() for part in rows)
+        train, test = (raw_objects(datamodule.store.inputs, part).cpu() for part in rows)
     labels, truth = (datamodule.store.labels.cpu()[part] for part in rows)
     accuracy = (baseline.predict(train, labels, test) == truth).double().mean()
     return {"title": baseline.title, "accuracy": float(accuracy), "seconds": time.perf_counter() - start}

@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from memlab.data.objects import ObjectStore
+from memlab.data.objects import ObjectStore, raw_objects
+from memlab.data.sequences import Sequences
 from memlab.files import named_in_errors
 from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
@@ -139,10 +140,16 @@ def _draw_answer(picture: Axes, words: Axes, prediction: Prediction, row: int, s
 
 
 def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> None:
-    """Draw grey and colour images as such, all else as a matrix with the last dimension across; of a tree one part."""
-    raw = tree_leaves(store.inputs)[0][row].cpu().float().numpy()
+    """Draw grey and colour images as such, sequences of measures as lines, all else as a matrix; of a tree one part.
+
+    The last dimension of a matrix is across.
+    """
+    inputs = tree_leaves(store.inputs)[0]
+    raw = raw_objects(inputs, torch.tensor([row]))[0].cpu().float().numpy()
     lowest = min(raw.min(), 0)
-    if raw.ndim == 3 and len(raw) in (1, 3):
+    if isinstance(inputs, Sequences) and inputs.dtype is not torch.uint8:
+        axes.plot(raw, linewidth=0.8)
+    elif raw.ndim == 3 and len(raw) in (1, 3):
         axes.imshow((raw.transpose(1, 2, 0) - lowest) / max(raw.max() - lowest, 1), cmap="gray_r")
     else:
         across = raw.shape[-1] if raw.ndim else 1

@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from memlab.data.sequences import Sequences
 from memlab.runs.assembly import Run, settings_of_hops, words_for
 from memlab.trained.creation import create
 from memlab.trained.hops import NamedHops
@@ -31,7 +32,7 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
         results: what was measured.
     """
     data, store = run.datamodule.data, run.datamodule.store
-    if not isinstance(store.inputs, Tensor):
+    if not isinstance(store.inputs, Tensor | Sequences):
         return "no trained memory is kept of objects that have several parts"
     if answers_by_layer(run):
         return "no trained memory is kept with memory.answer=layer, whose classes are those of training"
@@ -54,7 +55,8 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
     if trained.recipes["encoder"]["class"] not in ENCODERS:
         return f'trained memory kept; load it with memlab.load("{folder}", encoder=...), given an encoder of your class'
     rows = "TABLE.npz" if trained.kind.columns is None else "TABLE.csv"
-    given = "PICTURE" if trained.kind.is_picture else rows
+    others = "SEQUENCES.npz" if trained.kind.is_sequence else rows
+    given = "PICTURE" if trained.kind.is_picture else others
     return f"classify with it: memlab predict {folder} {given}"
 
 

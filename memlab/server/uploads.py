@@ -258,9 +258,10 @@ def _from_arrays(given: Inputs | Examples, kind: ObjectKind) -> Objects:
         raise HTTPException(413, f"inputs: {count:,} of them; must be at most {MAX_OBJECTS}")
     labels = _labels(given.labels, count) if isinstance(given, Examples) else None
     with told_as_refusals():
-        inputs: Any = given.inputs if kind.columns is not None else _array(given.inputs, kind)
+        inputs: Any = given.inputs if kind.columns is not None else _arrays(given.inputs, kind)
         (batch,) = kind.batches(inputs, count)
-        good = batch.raw.isfinite() if kind.columns is None else ~batch.raw.isinf()  # of a table NaN is missing
+        may_be_nan = kind.columns is not None or kind.is_sequence  # missing, or behind the end
+        good = ~batch.raw.isinf() if may_be_nan else batch.raw.isfinite()
         if not (finite := good.flatten(1).all(dim=1)).all():
             raise ValueError(f"inputs[{int(finite.byte().argmin())}]: holds a value that is not finite, or too large")
     return Objects(batch.raw, batch.sources, labels)
@@ -274,20 +275,24 @@ def _labels(given: str | list[str], count: int) -> str | list[str]:
     return [label_of(each, "labels") for each in given]
 
 
-def _array(inputs: list[Any], kind: ObjectKind) -> NDArray[Any]:
-    """(n, ...) numbers; words and truths are none."""
+def _arrays(inputs: list[Any], kind: ObjectKind) -> NDArray[Any] | list[NDArray[Any]]:
+    """(n, ...) numbers, or those of each sequence; words and truths are none."""
     try:
         array = np.asarray(inputs)
     except (ValueError, OverflowError):  # rows of several sizes
         array = np.empty(0, dtype=object)
-    if array.dtype.kind in "iuf" and array.shape[1:] == kind.shape:
+    if array.dtype.kind in "iuf" and kind.has_shape(array.shape[1:]):
         return array
+    each = []
     for place, row in enumerate(inputs):
         try:
             one = np.asarray(row)
         except (ValueError, OverflowError):
             one = np.empty(0, dtype=object)
-        if one.dtype.kind not in "iuf" or one.shape != kind.shape:
+        if one.dtype.kind not in "iuf" or not kind.has_shape(one.shape):
             told = f"of shape {one.shape}" if one.dtype.kind in "iuf" else "not an array of numbers"
             raise ValueError(f"inputs[{place}]: is {told}; must be {kind.wanted}")
+        each.append(one)
+    if kind.is_sequence and each:
+        return each
     raise ValueError(f"inputs: are not numbers that go together; must be {kind.wanted}")

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from memlab.data.objects import ObjectStore
+from memlab.data.objects import ObjectStore, raw_objects
 from memlab.memory import StoredKeys
 from memlab.trained.answer import View
 from memlab.trained.calibration import CalibrationObjects, numbers_of, own_nonconformity
@@ -61,7 +61,7 @@ def create(
     )
     content = Content.of(segments, first=manifest.classes, device=model.device)
     view = View(model, content, reads_objects=reads_objects, calibration=None, temperature=1.0, digest=manifest.digest)
-    queries = model.encode(store.inputs[calibration_rows.to(store.inputs_device)])
+    queries = model.encode(raw_objects(store.inputs, calibration_rows))
     names = tuple(store.class_names[label] for label in store.labels[calibration_rows.to(store.device)].tolist())
     measured = own_nonconformity(view.class_scores(queries).cpu(), numbers_of(names, content.classes))
     calibration = CalibrationObjects(queries.cpu(), names, measured, manifest.digest)
@@ -120,7 +120,7 @@ def objects_of(
 ) -> Segment:
     """The objects whose keys are at some places, by ascending id; rows of the store are their ids."""
     ids, labels = keys.ids[places].cpu(), keys.labels[places].cpu()
-    raw = None if keep == "none" else model.kind.kept(store.inputs[ids.to(store.inputs_device)].cpu(), keep)
+    raw = None if keep == "none" else model.kind.kept(raw_objects(store.inputs, ids).cpu(), keep)
     names = tuple(store.class_names[label] for label in labels.tolist())
     return Segment(ids, keys.keys[places].detach().cpu(), names, tuple(map(source, ids.tolist())), raw)
 

@@ -84,6 +84,8 @@ def export_onnx(view: View, target: Path, stored: Tensor | None) -> Comparison:
     model = view.model
     if model.kind.columns is not None:
         raise ValueError(f"onnx={target}: rows of a table are read by their columns, which ONNX cannot; must be arrays")
+    if model.kind.is_sequence:
+        raise ValueError(f"onnx={target}: sequences have any number of steps; must be arrays of one shape")
     raw = (_random(model) if stored is None else stored).cpu()
     words, whole = described(view), _Whole(model)
     data = _exported(whole, raw, words)
@@ -190,7 +192,8 @@ def _run(data: bytes, raw: Tensor) -> Tensor:
 def _random(model: Model) -> Tensor:
     """(n, ...) raw inputs with the statistics of the training data."""
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(COMPARED, *model.kind.shape, generator=generator) * model.deviation.cpu() + model.mean.cpu()
+    shape = [side or 0 for side in model.kind.shape]  # all are known of what is exported
+    drawn = torch.randn(COMPARED, *shape, generator=generator) * model.deviation.cpu() + model.mean.cpu()
     if model.kind.dtype.is_floating_point:
         return drawn.to(model.kind.dtype)
     return drawn.round().clamp(0, model.kind.levels).to(model.kind.dtype)

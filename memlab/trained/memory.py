@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from memlab.checks import check_number, check_whole_number
+from memlab.data.sequences import joined
 from memlab.files import check_new_or_empty, in_utf8
 from memlab.memory.reading import check_k
 from memlab.trained.answer import Answer, View
@@ -187,7 +188,7 @@ class TrainedMemory:
         if not (finite := keys.isfinite().all(dim=1)).all():
             name = where[int(finite.byte().argmin())]
             raise ValueError(f"{name}: has no finite embedding; must have values like those of the training data")
-        raw = None if kept[0] is None else torch.cat([each for each in kept if each is not None])
+        raw = None if kept[0] is None else joined([each for each in kept if each is not None])
 
         def change(manifest: Manifest) -> tuple[Manifest, dict[int, Segment | None], dict[str, Any]]:
             ids = torch.arange(manifest.next_id, manifest.next_id + count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from memlab.checks import check_whole_number
 from memlab.data.columns import Columns
 from memlab.data.objects import ObjectStore
+from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.memory import ReadAll, Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
@@ -85,7 +86,10 @@ class Model:
         """
         if (columns := self.kind.columns) is not None and "words" not in self.recipes["encoder"]["arguments"]:
             _check_nothing_missing(raw, columns)
-        store = ObjectStore(inputs=raw, labels=torch.full((len(raw),), -1), class_names=(), columns=self.kind.columns)
+        inputs = Sequences.of_padded(raw) if self.kind.is_sequence else raw
+        store = ObjectStore(
+            inputs=inputs, labels=torch.full((len(raw),), -1), class_names=(), columns=self.kind.columns
+        )
         store.place(inputs_on=self.device, compute_on=self.device)
         store.mean, store.deviation = self.mean, self.deviation
         support = Support(store, torch.arange(len(raw), device=self.device), self.dtype)
@@ -141,7 +145,7 @@ def read_model(
     """
     try:
         kind = ObjectKind(
-            tuple(check_whole_number("shape", side) for side in described["shape"]),
+            _shape(described["shape"]),
             DTYPES[described["inputs"]],
             check_whole_number("levels", described["levels"]),
             Columns.from_described(described["columns"]) if "columns" in described else None,
@@ -238,9 +242,15 @@ def _take(module: nn.Module, file: Any, part: str) -> None:
         raise RefusedMemoryError(f"{part}: the weights do not fit a {type(module).__name__} ({why})") from error
 
 
-def _fits(statistics: Tensor, shape: tuple[int, ...]) -> bool:
+def _shape(described: Sequence[object]) -> tuple[int | None, ...]:
+    """The shape of an object; the first number may be None, for any."""
+    steps = [None] if described[0] is None else []
+    return (*steps, *(check_whole_number("shape", side) for side in described[len(steps) :]))
+
+
+def _fits(statistics: Tensor, shape: tuple[int | None, ...]) -> bool:
     try:
-        statistics.expand(shape)
+        statistics.expand([side or 1 for side in shape])
     except RuntimeError:
         return False
     return True

@@ -22,6 +22,7 @@ from memlab.checks import check_choice
 from memlab.data.columns import Columns, listed
 from memlab.data.datasets.image_cache import decoded, fitted
 from memlab.data.frames import frame_of, read_frame
+from memlab.data.sequences import Sequences, padded
 from memlab.files import in_utf8
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Batch(NamedTuple):
     """Some objects, as a data set would hold them."""
 
     raw: Tensor
-    """(n, ...) raw inputs."""
+    """(n, ...) raw inputs; sequences (n, T, m) as long as the longest, NaN behind the end of each."""
     sources: list[str]
     """(n,) where each is from: a file, or the place among what was given."""
 
@@ -45,13 +46,13 @@ class ObjectKind:
     """What one object is.
 
     Args:
-        shape: of one object; (channels, height, width) of an image.
+        shape: of one object; (channels, height, width) of an image, (None, m) of a sequence of any number of steps.
         dtype: of raw inputs.
         levels: lightest grey of uint8 images, 255 in picture files.
         columns: of rows of a table; None for other objects.
     """
 
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     dtype: torch.dtype
     levels: int = 255
     columns: Columns | None = None
@@ -61,6 +62,17 @@ class ObjectKind:
         """Whether objects are images that picture files can be made into."""
         return self.dtype is torch.uint8 and len(self.shape) == 3 and self.shape[0] in (1, 3)
 
+    @property
+    def is_sequence(self) -> bool:
+        """Whether objects have any number of steps."""
+        return self.shape[:1] == (None,)
+
+    def has_shape(self, shape: Sequence[int]) -> bool:
+        """Whether an object may have a shape."""
+        if self.is_sequence:
+            return len(shape) == 2 and shape[0] > 0 and shape[1] == self.shape[1]
+        return tuple(shape) == self.shape
+
     def batches(self, inputs: Any, size: int) -> Iterator[Batch]:
         """Read what is given, ``size`` objects at a time; the next are decoded while the last are in use.
 
@@ -69,7 +81,8 @@ class ObjectKind:
         Args:
             inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
                 numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows,
-                by name or in order; arrays have the codes of words in them, and NaN where a value is missing.
+                by name or in order; arrays have the codes of words in them, and NaN where a value is missing. Of
+                sequences an array (n, T, m) has NaN behind the end of each.
             size: objects of a batch; the last one may be smaller.
 
         Raises:
@@ -77,7 +90,12 @@ class ObjectKind:
         """
         if self.columns is not None and not isinstance(inputs, np.ndarray | Tensor):
             inputs = self._rows(inputs, self.columns)
-        if isinstance(inputs, np.ndarray | Tensor) and tuple(inputs.shape[1:]) == self.shape and inputs.ndim > 0:
+        if isinstance(inputs, Sequences):
+            for rows in torch.arange(len(inputs)).split(size):
+                start = int(rows[0])
+                yield Batch(self._array(inputs.taken(rows), f"inputs[{start}]"), _places(start, len(rows)))
+            return
+        if isinstance(inputs, np.ndarray | Tensor) and inputs.ndim > 0 and self.has_shape(inputs.shape[1:]):
             for start in range(0, len(inputs), size):
                 part = inputs[start : start + size]
                 yield Batch(self._array(part, f"inputs[{start}]"), _places(start, len(part)))
@@ -98,7 +116,8 @@ class ObjectKind:
                     raise
                 waiting = coming
                 raw, sources = zip(*found, strict=True)
-                yield Batch(torch.stack(raw), list(sources))
+                lengths = torch.tensor([len(each) for each in raw]) if self.is_sequence else None
+                yield Batch(torch.stack(raw) if lengths is None else padded(torch.cat(raw), lengths), list(sources))
 
     def picture(self, data: bytes, name: str, *, formats: tuple[str, ...] | None = None) -> Tensor:
         """A picture file's bytes as a raw input.
@@ -137,6 +156,8 @@ class ObjectKind:
         check_choice("keep", keep, KEPT)
         if keep == "none" or (keep == "thumbnails" and not self.is_picture and self.columns is None):
             return None
+        if self.is_sequence:
+            return raw.to(torch.promote_types(raw.dtype, torch.float32))  # which may have NaN, whatever comes to it
         longest = max(raw.shape[2:], default=0)
         if keep == "raw" or longest <= THUMBNAIL:
             return raw
@@ -203,7 +224,7 @@ class ObjectKind:
             array = given if isinstance(given, Tensor) else torch.as_tensor(np.asarray(given))
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{name}: is not an array of numbers; must be {self.wanted}") from error
-        if tuple(array.shape[1:]) != self.shape or array.is_complex():
+        if not self.has_shape(array.shape[1:]) or array.is_complex():
             raise ValueError(f"{name}: is of shape {tuple(array.shape[1:])}; must be {self.wanted}")
         array = array.detach().cpu()
         if self.dtype.is_floating_point:
@@ -215,7 +236,7 @@ class ObjectKind:
 
     @property
     def _picture_shape(self) -> tuple[int, int, int]:
-        channels, height, width = self.shape
+        channels, height, width = (side or 0 for side in self.shape)  # of a picture all are known
         return channels, height, width
 
     @property
@@ -223,7 +244,10 @@ class ObjectKind:
         """What an object may be given as, in words."""
         if self.columns is not None:
             return f"a row with the columns {listed(self.columns.names)}"
-        array = f"an array {self.shape} of {str(self.dtype).removeprefix('torch.')}"
+        dtype = str(self.dtype).removeprefix("torch.")
+        if self.is_sequence:
+            return f"a sequence, an array (steps, {self.shape[1]}) of {dtype}"
+        array = f"an array {self.shape} of {dtype}"
         return f"a picture file, a PIL image or {array}" if self.is_picture else array
 
 

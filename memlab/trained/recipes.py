@@ -16,9 +16,14 @@ Recipe = Mapping[str, Any]
 
 ENCODERS = (
     "memlab.encoders.Conv",
+    "memlab.encoders.Elman",
+    "memlab.encoders.GRU",
+    "memlab.encoders.Jordan",
+    "memlab.encoders.LSTM",
     "memlab.encoders.LeNet",
     "memlab.encoders.Linear",
     "memlab.encoders.MLP",
+    "memlab.encoders.PeepholeLSTM",
     "memlab.encoders.ResNet",
     "memlab.encoders.TableEncoder",
     "memlab.encoders.TorchvisionBackbone",

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from memlab.data.sequences import joined, without_padding_of_all
 from memlab.trained.model import bytes_of
 from memlab.trained.refusal import RefusedMemoryError
 
@@ -86,12 +87,12 @@ class Segment:
             self.keys[chosen],
             tuple(self.labels[place] for place in places),
             tuple(self.sources[place] for place in places),
-            None if self.raw is None else self.raw[chosen],
+            None if self.raw is None else without_padding_of_all(self.raw[chosen]),
         )
 
     def followed_by(self, other: Segment) -> Segment:
         """With the objects of another, whose ids are larger."""
-        raw = None if self.raw is None or other.raw is None else torch.cat([self.raw, other.raw])
+        raw = None if self.raw is None or other.raw is None else joined([self.raw, other.raw])
         return Segment(
             torch.cat([self.ids, other.ids]),
             torch.cat([self.keys, other.keys]),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from memlab.data.objects import ObjectStore
 from memlab.data.parts import parts
+from memlab.data.sequences import joined
 from memlab.files import check_new_or_empty
 from memlab.functional import class_log_mass
 from memlab.memory import StoredKeys
@@ -133,7 +134,7 @@ class UnsavedMemory:
         batches = list(self.model.kind.batches(inputs, self.model.batch_size))
         keys = torch.cat([self.model.encode(batch.raw).cpu() for batch in batches]).to(self.objects.keys.dtype)
         kept = [self.model.kind.kept(batch.raw, self.keep) for batch in batches]
-        raw = None if kept[0] is None else torch.cat([each for each in kept if each is not None])
+        raw = None if kept[0] is None else joined([each for each in kept if each is not None])
         ids = torch.arange(self.next_id, self.next_id + len(keys))
         new = Segment(ids, keys, tuple(labels), tuple(map(source, ids.tolist())), raw)
         return replace(self, objects=self.objects.followed_by(new), next_id=self.next_id + len(keys))

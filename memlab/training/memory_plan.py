@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from memlab.data.episodes import Episode
 from memlab.data.objects import ObjectStore, to_device
+from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.device import GROWTH, SLACK, free_memory, give_back_freed_memory, peak_memory, resident_memory
 from memlab.memory import FullMemory, Memory, StoredKeys
@@ -130,7 +131,7 @@ class Planner:
         self.processes = trainer.world_size
         self.train_size = self._share(datamodule.sizes["train"])
         self._store = _of_one_class(datamodule.store)
-        self._rows = to_device(datamodule.train_rows[: PARTS * OBJECTS[1]], datamodule.store.inputs_device)
+        self._rows = to_device(_rows_to_try(datamodule), datamodule.store.inputs_device)
         weights = sum(each.nbytes for each in (*model.parameters(), *model.buffers()))
         self._loaded, self._loading, self.free = _loaded(self.device, weights)
         if self.device.type == "cpu":
@@ -328,6 +329,14 @@ class Planner:
         memory = self._small(objects=number, at_once=number)
         with torch.no_grad():
             return memory.stored_keys(lambda: StoredKeys(keys, labels, ids, 1, memory.similarity, memory.hops))
+
+
+def _rows_to_try(datamodule: EpisodeDataModule) -> Tensor:
+    """A handful of training objects; of sequences one of the longest, as which all others of a part are padded."""
+    inputs, rows = datamodule.store.inputs, datamodule.train_rows
+    if isinstance(inputs, Sequences):
+        return rows[inputs.lengths.cpu()[rows].argmax()][None]
+    return rows[: PARTS * OBJECTS[1]]
 
 
 def _of_one_class(store: ObjectStore) -> ObjectStore:

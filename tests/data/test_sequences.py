@@ -38,6 +38,8 @@ def test_what_a_support_makes_is_as_long_as_the_longest_of_a_chunk() -> None:
     support = Support(store(), torch.tensor([1, 3, 2]))
     assert [support.inputs(part).shape[1] for part in (slice(0, 1), slice(0, 2), slice(1, 3))] == [1, 2, 4]
     assert len(support.store.inputs.steps) == sum(LENGTHS)  # none of it is padding
+    assert (support.store.input_shape, support.store.shape_of_all) == ((None, 2), (None, 2))
+    assert Sequences.of([torch.ones(3, 2)] * 2).shape_of_all == (3, 2)
 
 
 def test_pixels_stay_bytes_unless_lengths_differ() -> None:

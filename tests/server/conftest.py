@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memlab.trained import TrainedMemory, load
-from tests.trained.memories import columned, make, pictures, tables
+from tests.trained.memories import columned, make, pictures, sequences, tables
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'memlab[serve]'")
 from starlette.testclient import TestClient
@@ -24,6 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(folder / "pictures", pictures())
     make(folder / "rows", tables())
     make(folder / "table", columned())
+    make(folder / "sequences", sequences())
     return folder
 
 
@@ -44,6 +45,12 @@ def of_table(made: Path, tmp_path: Path) -> TrainedMemory:
     """48 rows of a number, a word, and yes or no."""
     pytest.importorskip("polars")
     return load(shutil.copytree(made / "table", tmp_path / "table"))
+
+
+@pytest.fixture
+def of_sequences(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 sequences of one to six steps of two numbers."""
+    return load(shutil.copytree(made / "sequences", tmp_path / "sequences"))
 
 
 @pytest.fixture

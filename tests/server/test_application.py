@@ -117,6 +117,28 @@ def test_rows_of_a_table_have_words_and_cells_that_are_missing(
         assert refused.status_code == 422, refused.text
 
 
+def test_sequences_of_any_length_are_answered_and_taught(of_sequences: TrainedMemory) -> None:
+    given = [[[0.5, 1.5]], [[4.0, 4.5], [3.5, 4.0], [4.5, 4.0]], [[2.0, 2.0]] * 9]
+    expected = of_sequences.predict([torch.tensor(each) for each in given])
+    with client(of_sequences) as asking:
+        assert asking.get("/info").json()["input_shape"] == [None, 2]
+        answers = asking.post("/predict", json={"inputs": given}).json()["answers"]
+        assert [answer["label"] for answer in answers] == expected.labels
+        ids = asking.post("/examples", json={"inputs": given, "labels": "dog"}).json()["ids"]
+        assert asking.get(f"/examples/{ids[0]}").json()["label"] == "dog"
+        refused_inputs: list[Any] = [
+            [[]],
+            [[1.0, 2.0]],
+            [[[1.0]]],
+            [[[1.0, 2.0], [1.0]]],
+            [[[1.0, "a"]]],
+            [[[1.0, 1e200]]],
+        ]
+        for wrong in refused_inputs:
+            refused = asking.post("/predict", json={"inputs": wrong})
+            assert refused.status_code == 422, refused.text
+
+
 def test_rows_are_taught_with_labels_of_each(asking_rows: TestClient, of_rows: TrainedMemory) -> None:
     rows = tables(3, seed=5).inputs.tolist()
     added = asking_rows.post("/examples", json={"inputs": rows, "labels": ["x", "y", "x"]}).json()

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from memlab.data.columns import Column, Columns
 from memlab.data.objects import ObjectStore
+from memlab.data.sequences import Sequences
 from memlab.data.support import Support
-from memlab.encoders import MLP, Conv, TableEncoder
+from memlab.encoders import LSTM, MLP, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import Cosine, Distance, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
 from memlab.trained import TrainedMemory, load
@@ -51,6 +53,15 @@ def columned(size: int = 60, *, seed: int = 0) -> ObjectStore:
     return ObjectStore(inputs=inputs, labels=labels, class_names=NAMES, columns=Columns(columns, "animal"))
 
 
+def sequences(size: int = 60, *, seed: int = 0) -> ObjectStore:
+    """One to six steps of two numbers, around another place for each class."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(size) % 3
+    lengths = torch.randint(1, 7, (size,), generator=generator)
+    steps = torch.randn(int(lengths.sum()), 2, generator=generator) + 2 * labels.repeat_interleave(lengths)[:, None]
+    return ObjectStore(inputs=Sequences(steps, lengths), labels=labels, class_names=NAMES)
+
+
 def pictures(size: int = 60, *, seed: int = 0) -> ObjectStore:
     """Noisy grey 8 x 8 images."""
     generator = torch.Generator().manual_seed(seed)
@@ -81,9 +92,12 @@ def make(
     if store.columns is not None:
         own = {"words": list(store.columns.words), "numbers": "quantile", "embedding": "piecewise_linear", "bins": 4}
         own |= {"number_size": 4, "word_size": 4, "width": 8, "blocks": 0}
+    if len(store.input_shape) == 2:
+        own = {"hidden_size": 4, "layers": 1, "bidirectional": True, "pooling": "mean", "window": 0, "truncate": None}
     words = {**own, "embedding_size": 6, "normalisation": "layer", "input_shape": list(store.input_shape)}
     of_rows = MLP if store.columns is None else TableEncoder
-    encoder: Conv | MLP | TableEncoder = (Conv if image else of_rows)(**words)
+    kinds: dict[int, type[nn.Module]] = {1: of_rows, 2: LSTM, 3: Conv}
+    encoder = kinds[len(store.input_shape)](**words)
     if isinstance(encoder, TableEncoder):
         encoder.fit_inputs(store.take(rows, dtype=torch.float32))
     encoder = encoder.to(dtype).eval()

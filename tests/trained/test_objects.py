@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from memlab.data.datasets import image_folder
 from memlab.trained import objects
 from memlab.trained.objects import Batch, ObjectKind
 from tests.data.folders_of_images import write_images
+from tests.trained.memories import make, sequences
 
 TABLE = ObjectKind((3,), torch.float32)
 GREY = ObjectKind((1, 4, 4), torch.uint8)
@@ -120,3 +122,13 @@ def test_thumbnails_are_small_pictures() -> None:
     assert kind.kept(raw, "none") is None
     with pytest.raises(ValueError, match="keep=all: must be one of thumbnails, raw, none"):
         kind.kept(raw, "all")
+
+
+def test_sequences_are_forgotten_with_the_padding_of_the_longest(tmp_path: Path) -> None:
+    memory, never = make(tmp_path / "m", sequences()), make(tmp_path / "never", sequences(), without=[3, 7])
+    longest = int(sequences().inputs.lengths[:48].argmax())
+    memory.add([torch.zeros(50, 2)], "long")
+    memory.forget([3, 7, 60])
+    segments = [json.loads((each.folder / "memory.json").read_text())["segments"] for each in (memory, never)]
+    assert segments[0] == segments[1]  # with the digest of what is kept of raw inputs
+    assert memory.pictures([longest])[longest].shape == (6, 2)

@@ -5,6 +5,7 @@ from memlab.data.datasets.image_folder import image_folder
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.datasets.options import varied
 from memlab.data.datasets.scikit_learn import digits, synthetic_table
+from memlab.data.datasets.sequence_file import sequences
 from memlab.data.datasets.story_file import StoryData, story_file
 from memlab.data.datasets.table import table
 from memlab.data.datasets.tensor_file import tensor_file
@@ -16,6 +17,7 @@ __all__ = [
     "babi",
     "digits",
     "image_folder",
+    "sequences",
     "story_file",
     "stratified_split",
     "synthetic_table",

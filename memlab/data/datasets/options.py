@@ -1,4 +1,4 @@
-"""Options that every data set has: fewer training objects, some classes only, wrong labels."""
+"""Options that every data set has: fewer training objects, some classes only, wrong labels, images as sequences."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from memlab.checks import check_number, check_whole_number
+from memlab.checks import check_choice, check_number, check_whole_number
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.objects import ObjectStore
+from memlab.data.sequences import Sequences
 
 OPTIONS = ("classes", "train_fraction", "flip_labels", "options_seed")
 """What `varied` takes besides the data."""
+SEQUENCES = ("pixel_rows", "pixels")
+"""What `as_sequences` makes of images."""
 
 
 def varied(
@@ -63,6 +66,32 @@ def varied(
         labels = _flipped(labels, train_rows, len(data.store.class_names), share=flip_labels, seed=options_seed)
     varied = _relabelled(data, labels, data.store.class_names, train_rows, data.test_rows)
     return replace(varied, true_labels=data.store.labels) if flip_labels else varied
+
+
+def as_sequences(data: LabelledData, read: str | None) -> LabelledData:
+    """A data set of images as one of sequences.
+
+    Args:
+        data: as it was loaded.
+        read: ``pixel_rows``, a row of an image in a step, all channels side by side; ``pixels``, one pixel in a step,
+            row by row; None for objects as they are.
+
+    Raises:
+        ValueError: for another word, or objects that are no images.
+    """
+    if read is None:
+        return data
+    check_choice("as", read, SEQUENCES)
+    images = data.store.inputs
+    if not isinstance(images, Tensor) or images.dim() != 4:
+        raise ValueError(f"as={read}: is for images (channels, height, width); objects are {data.store.input_shape}")
+    rows = images.permute(0, 2, 1, 3) if read == "pixel_rows" else images.flatten(2).permute(0, 2, 1)
+    steps = rows.flatten(2)
+    lengths = torch.full((len(steps),), steps.shape[1])
+    store = ObjectStore(
+        inputs=Sequences(steps.flatten(0, 1), lengths), labels=data.store.labels, class_names=data.store.class_names
+    )
+    return replace(data, store=store)
 
 
 def _of_classes(data: LabelledData, classes: Sequence[object]) -> LabelledData:

@@ -46,7 +46,7 @@ export function start() {
 
 /** Show the view for the memory as it is; answers are asked for again. */
 export function show() {
-  const wanted = info.input_shape.join(" × ");
+  const wanted = info.input_shape.map((side) => side ?? "any number of").join(" × ");
   byId("ask-pictures").hidden = !info.picture;
   byId("ask-rows").hidden = info.picture;
   byId("ask-lead").textContent = info.picture
@@ -99,11 +99,18 @@ function parsed(text) {
     const numbers = words.map(Number);
     const bad = numbers.findIndex((number) => !Number.isFinite(number));
     if (bad >= 0) throw new RefusedError(`Line ${place + 1}: ${words[bad]} is not a number.`);
+    if (info.input_shape[0] === null) return [steps(numbers, info.input_shape[1], place)];
     if (numbers.length !== size) throw new RefusedError(`Line ${place + 1}: has ${numbers.length} numbers; must have ${size}.`);
     return [nested(numbers, info.input_shape)];
   });
   if (!rows.length) throw new RefusedError("There are no numbers; must be a line of them for each object.");
   return rows;
+}
+
+/** A sequence, the numbers of one step after those of the other. */
+function steps(numbers, each, place) {
+  if (numbers.length % each) throw new RefusedError(`Line ${place + 1}: has ${numbers.length} numbers; must have ${each} for each step.`);
+  return nested(numbers, [numbers.length / each, each]);
 }
 
 /** Rows of a table, by the names in the first line if all are there, else in the order of training. */
