@@ -91,7 +91,7 @@ def test_every_option_runs(
         pytest.importorskip(PACKAGE[option])
     write_files(option, tmp_path / "files", monkeypatch)
     words = [word for word in SMOKE if not (option.startswith("trainer=") and word == "trainer=smoke")]
-    if option in {"trainer=auto", "trainer=cpu", "trainer=table"}:
+    if option in {"trainer=auto", "trainer=cpu", "trainer=sequences", "trainer=table"}:
         words.append("trainer.max_epochs=1")
     outcome = command(*words, option, *NEEDS.get(option, []))
     assert outcome.status == 0, outcome.err
