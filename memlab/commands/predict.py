@@ -79,10 +79,12 @@ def _asked(arguments: argparse.Namespace) -> str:
 def _told_answer(answer: AnsweredQuestion) -> str:
     """The question, the answer, and the sentences with their weights, hop by hop; those that weigh nothing left out."""
     lines = [f"{answer.question} {answer.answer} ({answer.probability:.1%})"]
-    for place, sentence in enumerate(answer.sentences):
-        weights = [hop[place] for hop in answer.weights]
+    rows = [
+        ([hop[place] for hop in answer.weights], f"{place + 1} {told}") for place, told in enumerate(answer.sentences)
+    ]
+    for weights, read in (*rows, (answer.nothing, "nothing")):
         if any(abs(weight) >= SHOWN for weight in weights):
-            lines.append(f"  {'  '.join(f'{weight:6.1%}' for weight in weights)}  {place + 1} {sentence}")
+            lines.append(f"  {'  '.join(f'{weight:6.1%}' for weight in weights)}  {read}")
     return "\n".join(lines)
 
 

@@ -27,6 +27,11 @@ class AnsweredQuestion:
     unknown: tuple[str, ...]
     """Words of the question and of these sentences that training has never seen."""
 
+    @property
+    def nothing(self) -> tuple[float, ...]:
+        """What the weights of each hop lack to 1: what empty cells weigh. 0 of scores without a softmax."""
+        return tuple(max(1 - sum(hop), 0.0) if min(hop) >= 0 else 0.0 for hop in self.weights)
+
 
 def answered(network: StoryNetwork, encoder: StoryEncoder, sentences: Sequence[str], question: str) -> AnsweredQuestion:
     """Ask a network about a story.

@@ -17,6 +17,10 @@ SENTENCES = 10
 """Of a longer story those that weigh most, or are supporting facts."""
 LETTERS = 70
 """Of a sentence or question."""
+NOTE = (
+    "● supporting fact; cells: weight in each hop, the first one left;"
+    " what is missing to 1 went to sentences not shown and to empty cells"
+)
 LINE, CELL, LEFT = 0.24, 0.07, 0.02
 """Height of a line in inches; width of a weight, and where the first begins, as shares of the picture."""
 
@@ -44,7 +48,7 @@ def draw_attention(questions: Sequence[TriedQuestion], target: Path, *, title: s
         for row, place in enumerate(places, start=line + 1):
             _draw_sentence(axes, shown, place, line=row)
         line += len(places) + 2
-    figure.text(0.01, -0.01, "● supporting fact; cells: weight in each hop, the first one left", fontsize=8, va="top")
+    figure.text(0.01, -0.01, NOTE, fontsize=8, va="top")
     with named_in_errors(target):
         figure.savefig(target, dpi=130, bbox_inches="tight")
 

@@ -13,6 +13,8 @@ from memlab.trained.page import document, form, table
 
 ROWS = 14
 """Sentences of a story that are shown at first; the whole of a longer one can be unfolded."""
+MISSED = 0.0005
+"""Least weight of empty cells that is told of: what is shown as 0.1%."""
 VERDICTS = {True: "right", False: "mistake"}
 SHADES = 10
 """How dark cells can be; ``page.css`` has them."""
@@ -50,6 +52,8 @@ def _words(questions: Sequence[TriedQuestion], shown: str) -> str:
             " The network reads them hop after hop: in each it gives every sentence a weight, the darker the more, and"
             " what it has read goes into the next hop and, after the last, into the answer."
         )
+    if any(weight >= MISSED for each in questions for weight in each.answer.nothing[: len(each.weights)]):
+        words += " What is missing to 100% in a hop went to empty cells of the memory: so much of nothing was read."
     if any(each.supporting for each in questions):
         words += " A diamond marks the sentences that the answer follows from, as the data says."
     return words

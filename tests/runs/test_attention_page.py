@@ -130,6 +130,12 @@ def test_last_hops_that_read_nothing_are_left_out(tmp_path: Path) -> None:
     assert "hop\N{NO-BREAK SPACE}3" not in text
 
 
+@pytest.mark.parametrize(("weights", "told"), [([[0, 0, 0.4, 0.5]], True), ([[0, 0, 0.5, 0.5], [0] * 4], False)])
+def test_what_went_to_empty_cells_is_told(weights: Sequence[Sequence[float]], told: bool, tmp_path: Path) -> None:
+    text = "|".join(read(tmp_path, question(weights)).words)
+    assert ("went to empty cells of the memory" in text) is told
+
+
 def test_gaps_are_between_what_is_named_and_what_weighs_most() -> None:
     weights = [0.0] * 20
     weights[7], weights[12] = 0.625, 0.375

@@ -148,11 +148,14 @@ def test_questions_over_a_story(tmp_path: Path, memlab: Command) -> None:
     assert status == 0
     assert out.splitlines()[0].startswith("Where is Mary? ")
     assert "1 Mary took the apple." in out
+    last = out.split("\n\n")[0].splitlines()[-1]
+    assert last.endswith("  nothing")
     assert err == "warning: zorro: is a word that training has not seen; read as any such word\n"
     _, out, _ = memlab(*asked, "--json")
     (answer,) = json.loads(out)
     for hop in answer["weights"]:
         assert 0 < sum(hop) < 1  # the rest is what empty cells weigh
+    assert all(f"{1 - sum(hop):6.1%}" in last for hop in answer["weights"])
     for words in (asked[:4], asked[:2], (*asked, tmp_path / "picture.png"), (*asked, "--k", "3")):
         status, _, err = memlab(*words)
         assert (status, err.count("\n")) == (1, 1), err
