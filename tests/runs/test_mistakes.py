@@ -23,10 +23,15 @@ BAD_NUMBERS = ["0", "-5", "1.5", "abc"]
 WHOLE = "must be a whole number of at least 1"
 LIMIT = f"{WHOLE} or a share above 0 up to 1; a run needs a step, a validation and a test"
 
+NO_ENCODER = (
+    "encoder=cnov: must be one of conv, elman, gru, identity, jordan, lenet, linear, lstm, mlp, peephole, resnet,"
+    " resnet_small, table, torchvision"
+)
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown option": (
         ["encoder=cnov"],
-        "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, table, torchvision",
+        NO_ENCODER,
     ),
     "a file to be named": (["data=tensors"], "data.path: must be given"),
     "unknown experiment": (["experiment=none"], "experiment=none: must be one of cifar10_lenet, cifar10_resnet, "),
@@ -316,10 +321,7 @@ class TestCheckpoint:
 class TestSweep:
     def test_mistake_in_all_jobs_is_one_line_and_leaves_nothing(self, command: Callable[..., Outcome]) -> None:
         outcome = command("-m", "encoder=cnov,conv")
-        assert_one_line(
-            outcome,
-            "encoder=cnov: must be one of conv, identity, lenet, linear, mlp, resnet, resnet_small, table, torchvision",
-        )
+        assert_one_line(outcome, NO_ENCODER)
         assert_nothing_left(outcome)
 
     def test_mistake_in_one_job_costs_that_job_alone(self, command: Callable[..., Outcome]) -> None:
