@@ -138,7 +138,6 @@ def test_a_run_that_goes_on_ends_as_one_left_alone(
     assert outcome.status == 0, outcome.err
     ends = [read_checkpoint(alone.folder / "outputs" / name / "checkpoints/last.ckpt") for name in ("alone", "broken")]
     assert ends[0]["global_step"] == ends[1]["global_step"]
-    assert ends[0]["network"] == ends[1]["network"]
     for name, tensor in ends[0]["state_dict"].items():
         assert torch.equal(tensor, ends[1]["state_dict"][name]), name
     lines = [(alone.folder / "outputs" / name / "metrics.csv").read_text() for name in ("alone", "broken")]
