@@ -16,7 +16,7 @@ class StoryRead(NamedTuple):
     scores: Tensor
     """(Q, C) of the answers; their softmax are the probabilities."""
     weights: tuple[Tensor, ...]
-    """Of each hop (P,) the weights of the cells; see `StoryBatch`. Those of a question add up to 1 at most."""
+    """Of each hop (P,) the weights of the cells; see `StoryBatch`. Of a softmax they add up to 1 at most."""
 
 
 class StoryNetwork(nn.Module):
