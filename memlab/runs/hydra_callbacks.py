@@ -124,6 +124,5 @@ class SweepReport(Callback):
         """
         from memlab.runs.sweep import close
 
-        searched = config.monitor if is_search(config) else None
-        if not close(Path(config.hydra.sweep.dir), searched=searched):
+        if not close(Path(config.hydra.sweep.dir), by=config.monitor):
             raise SystemExit(1)

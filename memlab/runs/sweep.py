@@ -31,6 +31,7 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
+    "train/loss": Column("training loss", "{:.4f}".format, False),
     "test/error": Column("test error", "{:.2%}".format, True),
     "test/accuracy": Column("test accuracy", "{:.2%}".format, True),
     "test/nll": Column("NLL, nats", "{:.4f}".format, False),
@@ -54,15 +55,15 @@ class Job:
     """Why there are no results."""
 
 
-def close(folder: Path, *, searched: str | None = None) -> bool:
+def close(folder: Path, *, by: str) -> bool:
     """Report on the jobs of a sweep's folder; whether all came to their end.
 
     Args:
         folder: of the sweep.
-        searched: the figure of validation that jobs were to make best, where each was chosen by those before.
+        by: the figure of validation to rank by.
     """
     jobs = [read_job(folder / name) for name in sorted(_job_names(folder), key=int)]
-    report(jobs, folder, Console(), searched=searched)
+    report(jobs, folder, Console(), by=by)
     return all(job.results is not None for job in jobs)
 
 
@@ -74,22 +75,20 @@ def read_job(folder: Path) -> Job:
     return Job(folder.name, _by_parameter(failed["overrides"]), None, failed["reason"])
 
 
-def report(jobs: Sequence[Job], folder: Path, console: Console, *, searched: str | None = None) -> None:
-    """Write and print what a sweep found.
+def report(jobs: Sequence[Job], folder: Path, console: Console, *, by: str) -> None:
+    """Write and print what a sweep found, best first; by validation, as who takes the first has not chosen by the test.
 
     Args:
         jobs: all of them.
         folder: where ``sweep.csv`` and ``heat_map.png`` go.
         console: where the table goes.
-        searched: the figure of validation to rank by, and to tell first: a search must not be ranked by the test.
+        by: the figure of validation to rank by, and to tell first.
     """
     varied = varied_parameters(jobs)
-    is_error = any(job.results and "test/error" in job.results for job in jobs)
-    by = searched or ("test/error" if is_error else "test/accuracy")
-    sign = 1 if by == "test/error" or BEST_IS.get(by) == "min" else -1
-    ranked = sorted(jobs, key=lambda job: sign * job.results[by] if job.results else float("inf"))
+    sign = 1 if BEST_IS[by] == "min" else -1
+    ranked = sorted(jobs, key=lambda job: sign * (job.results or {}).get(by, sign * float("inf")))
     found = [name for name in COLUMNS if any(job.results and name in job.results for job in jobs)]
-    told = [searched, *found] if searched else found
+    told = [by, *found]
     _write_csv(ranked, varied, told, folder / "sweep.csv")
     table = _table(ranked, varied, told)
     # On a narrow screen lines may break, but figures must not lose their ends.
@@ -154,7 +153,7 @@ def _write_csv(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str
 
 def _table(jobs: Sequence[Job], varied: Sequence[str], figures: Sequence[str]) -> Table:
     columns = [COLUMNS.get(name, Column(name, "{:.4f}".format, False)) for name in figures]
-    table = Table(title=f"sweep, best {columns[0].heading if columns else 'test accuracy'} first")
+    table = Table(title=f"sweep, best {columns[0].heading} first")
     for heading in ["job", *varied, *(column.heading for column in columns)]:
         table.add_column(heading, justify="right", no_wrap=heading in varied)
     for job in jobs:

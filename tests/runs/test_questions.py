@@ -152,7 +152,7 @@ def test_starts_side_by_side_are_a_sweep(asked: Callable[..., Outcome]) -> None:
         rows = list(csv.DictReader(file))
     assert sorted(row["seed"] for row in rows) == ["0", "1"]
     assert all(0 <= float(row["test/error"]) <= 1 for row in rows)
-    assert float(rows[0]["test/error"]) <= float(rows[1]["test/error"])
+    assert float(rows[0]["validation/error"]) <= float(rows[1]["validation/error"])
 
 
 MISTAKES = {

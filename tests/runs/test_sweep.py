@@ -19,9 +19,11 @@ from memlab.signals import TRY_AGAIN
 from tests.conftest import SMOKE, Outcome
 from tests.processes import Kill, start, status_of
 
+BY = "validation/accuracy"
+
 
 def job(name: str, accuracy: float | None, **overrides: str) -> Job:
-    results = {"test/accuracy": accuracy, "test/nll": 0.5, "test/ece": 0.01, "fit_seconds": 3.0}
+    results = {"test/accuracy": accuracy, "test/nll": 0.5, "test/ece": 0.01, "fit_seconds": 3.0, BY: accuracy}
     given = {parameter.replace("__", "."): value for parameter, value in overrides.items()}
     return Job(name, given, results if accuracy is not None else None, "" if accuracy is not None else "no memory")
 
@@ -36,7 +38,7 @@ JOBS = [
 
 def test_report_ranks_the_jobs_and_names_the_failures(tmp_path: Path) -> None:
     printed = io.StringIO()
-    report(JOBS, tmp_path, Console(file=printed, width=100))
+    report(JOBS, tmp_path, Console(file=printed, width=100), by=BY)
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [row["job"] for row in rows] == ["1", "0", "3", "2"]
     assert rows[0] | {"support.size": "300", "optimizer.lr": "1e-3", "test/accuracy": "0.9", "failure": ""} == rows[0]
@@ -48,9 +50,19 @@ def test_report_ranks_the_jobs_and_names_the_failures(tmp_path: Path) -> None:
     assert matplotlib.image.imread(tmp_path / "heat_map.png").std() > 0.05
 
 
+def test_jobs_are_ranked_by_validation_and_not_by_the_test(tmp_path: Path) -> None:
+    jobs = [job("0", 0.8, seed="0"), job("1", 0.9, seed="1"), job("2", 0.7, seed="2")]
+    for each, nll in zip(jobs, (0.2, 0.3, 0.1), strict=True):
+        assert each.results is not None
+        each.results["validation/nll"] = nll
+    del jobs[0].results["validation/nll"]  # type: ignore[union-attr]
+    report(jobs, tmp_path, Console(file=io.StringIO()), by="validation/nll")
+    assert [row["job"] for row in csv.DictReader((tmp_path / "sweep.csv").open())] == ["2", "1", "0"]
+
+
 def test_figures_are_whole_on_a_narrow_screen(tmp_path: Path) -> None:
     printed = io.StringIO()
-    report(JOBS, tmp_path, Console(file=printed, width=20))
+    report(JOBS, tmp_path, Console(file=printed, width=20), by=BY)
     for figure in ("90.00%", "0.5000", "1.00%", "support.size", "test accuracy"):
         assert figure in printed.getvalue()
 
@@ -68,7 +80,7 @@ def test_recall_has_a_column_and_a_map_where_a_job_has_it_and_seeds_are_averaged
     drawn: dict[str, Any] = {}
     monkeypatch.setattr("memlab.runs.sweep.draw_heat_maps", lambda maps, *_, **words: drawn.update(words, maps=maps))
     printed = io.StringIO()
-    report(jobs, tmp_path, Console(file=printed, width=120))
+    report(jobs, tmp_path, Console(file=printed, width=120), by=BY)
     assert "recall@K" in printed.getvalue()
     assert next(csv.DictReader((tmp_path / "sweep.csv").open()))["validation/recall"] == "0.91"
     assert (drawn["rows"][0], drawn["columns"][0]) == ("memory.k", "memory.refresh_every")
@@ -79,7 +91,7 @@ def test_recall_has_a_column_and_a_map_where_a_job_has_it_and_seeds_are_averaged
 
 
 def test_there_is_a_heat_map_only_for_two_parameters(tmp_path: Path) -> None:
-    report([JOBS[0], JOBS[1]], tmp_path, Console(file=io.StringIO()))
+    report([JOBS[0], JOBS[1]], tmp_path, Console(file=io.StringIO()), by=BY)
     assert [file.name for file in tmp_path.iterdir()] == ["sweep.csv"]
 
 
@@ -121,12 +133,12 @@ def test_a_real_sweep_ends_with_table_and_heat_map(command: Callable[..., Outcom
         "heat_map.png",
     }
     rows = list(csv.DictReader((sweep / "sweep.csv").open()))
-    accuracies = [float(row["test/accuracy"]) for row in rows]
-    assert accuracies == sorted(accuracies, reverse=True)
+    found = [float(row["validation/nll"]) for row in rows]
+    assert found == sorted(found)
     assert {(row["support.size"], row["optimizer.lr"]) for row in rows} == {
         (size, rate) for size in ("100", "300") for rate in ("0.001", "0.003")
     }
-    assert "sweep, best test accuracy first" in outcome.out
+    assert "sweep, best validation/nll first" in outcome.out
 
 
 @pytest.mark.stress
