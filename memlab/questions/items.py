@@ -15,8 +15,11 @@ from memlab.data.vocabulary import PADDING
 from memlab.functional.items import items_of, read_items, relation_weights
 from memlab.questions.batch import StoryBatch
 from memlab.questions.network import StoryNetwork, StoryRead
+from memlab.questions.sentences import centred_weights
 
 READS = 3
+DEVIATION = 0.1
+"""Of the vectors of words at the start: small ones turn sooner at the same learning rate."""
 SHORTEST = 8
 """Stories of up to so many sentences are read together, of up to twice as many, and so on: half is padding at most."""
 
@@ -27,6 +30,9 @@ class ItemNetwork(StoryNetwork):
     ``i_1 = N(read(e, r_1))``, ``i_2 = N(read(i_1, r_2))``, ``i_3 = N(read(i_2, r_3))``, scores ``Z (i_1 + i_2 + i_3)``,
     with a layer norm N. Sentences and questions are the sum of their words, each times a learned vector of its place;
     entities and relations are made of it by networks of two layers, and have length 1. See `memlab.functional.items`.
+
+    The vectors of places start at the centred position encoding (`memlab.questions.sentences`): alike, as in the paper,
+    they tell the places of words apart only once training has made them differ.
 
     Every question reads all that was told before it: batches must be made with ``most_cells=None``.
 
@@ -53,7 +59,9 @@ class ItemNetwork(StoryNetwork):
         for name, value in {**sizes, "entity_size": entity_size, "relation_size": relation_size}.items():
             check_whole_number(name, value)
         self.words = nn.Embedding(words, size, padding_idx=PADDING)
-        self.places = nn.Parameter(torch.ones(longest, size) / longest)
+        with torch.no_grad():
+            self.words.weight.mul_(DEVIATION)  # which nn.Embedding draws with 1; that of padding stays 0
+        self.places = nn.Parameter(centred_weights(longest, size) / longest)
         self.entities = TwoLayers(size, hidden, entity_size, networks=2)
         self.relations = TwoLayers(size, hidden, relation_size, networks=3)
         self.asked_entity = TwoLayers(size, hidden, entity_size, networks=1)
@@ -92,7 +100,8 @@ class ItemNetwork(StoryNetwork):
 class TwoLayers(nn.Module):
     """Networks side by side, ``N(W' tanh(W x + b) + b')`` with a layer of its own each, and N that makes length 1.
 
-    One product serves the inner layers of all, and one the outer ones.
+    One product serves the inner layers of all, and one the outer ones. Weights start as Glorot and Bengio have it
+    (2010, eq. 16), and biases at 0: of small vectors the direction alone tells what is made of them.
 
     Args:
         size: of x.
@@ -104,9 +113,12 @@ class TwoLayers(nn.Module):
     def __init__(self, size: int, hidden: int, made: int, *, networks: int) -> None:
         super().__init__()
         self.inner = nn.Linear(size, networks * hidden)
-        bound = 1 / math.sqrt(hidden)  # as nn.Linear has it
-        self.outer = nn.Parameter(torch.empty(networks, hidden, made).uniform_(-bound, bound))
-        self.outer_bias = nn.Parameter(torch.empty(networks, 1, made).uniform_(-bound, bound))
+        self.outer = nn.Parameter(torch.empty(networks, hidden, made))
+        self.outer_bias = nn.Parameter(torch.zeros(networks, 1, made))
+        for weights, joined in ((self.inner.weight, size + hidden), (self.outer, hidden + made)):
+            bound = math.sqrt(6 / joined)
+            nn.init.uniform_(weights, -bound, bound)
+        nn.init.zeros_(self.inner.bias)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(n, networks, made) of (n, size)."""

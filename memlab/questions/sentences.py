@@ -50,12 +50,27 @@ def sentence_vectors(embeddings: Tensor, words: Tensor, *, encoding: str, longes
     counted: dict[str, Any] = {"device": words.device, "dtype": embeddings.dtype}
     place, feature = torch.arange(1, words.shape[1] + 1, **counted), torch.arange(1, size + 1, **counted) / size
     if encoding == "centred":
-        of_place = 4 * (place - (longest + 1) / 2) / longest
-        of_feature = feature - (1 + 1 / size) / 2
-        return _summed(embeddings, words, there) + of_feature * _summed(embeddings, words, of_place * there)
+        of_place, of_feature = _from_the_middle(place, longest), _from_the_middle(feature * size, size)
+        return _summed(embeddings, words, there) + 4 * of_feature * _summed(embeddings, words, of_place * there)
     share = place / there.sum(1, keepdim=True).clamp(min=1)
     ending = _summed(embeddings, words, (2 * share - 1) * there)
     return _summed(embeddings, words, (1 - share) * there) + feature * ending
+
+
+def centred_weights(longest: int, size: int) -> Tensor:
+    """(J, d) l of ``centred``, see `sentence_vectors`, for J places and d features.
+
+    >>> centred_weights(2, 2)
+    tensor([[1.2500, 0.7500],
+            [0.7500, 1.2500]])
+    """
+    places, features = (_from_the_middle(torch.arange(1, each + 1), each) for each in (longest, size))
+    return 1 + 4 * places[:, None] * features
+
+
+def _from_the_middle(places: Tensor, count: int) -> Tensor:
+    """How far places, counted from 1, are from the middle of so many, as a share of these."""
+    return (places - (count + 1) / 2) / count
 
 
 def _summed(embeddings: Tensor, words: Tensor, weights: Tensor) -> Tensor:
