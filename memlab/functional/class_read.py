@@ -38,6 +38,8 @@ def lowest_scores(scores: Tensor) -> Tensor:
     tensor([1., inf])
     """
     scores = scores.detach()
+    if not scores.shape[-1]:
+        return scores.new_full(scores.shape[:-1], torch.inf)
     if scores.device.type == "cpu" and not (lowest := scores.amin(-1)).isneginf().any():
         return lowest  # most often; a GPU is not to be waited for
     return scores.nan_to_num(nan=torch.nan, posinf=torch.inf, neginf=torch.inf).amin(-1)
@@ -81,6 +83,8 @@ class ClassSums:
             spare: (m, B) memory to work in, and leave to overwrite the scores; None takes as much anew.
             counts: (C,) how many objects of the part are in each class if they are sorted by class, or None.
         """
+        if not scores.shape[1]:
+            return
         if scores.device.type == "cuda" and spare is None:  # small parts are not worth the launches
             self._waiting.append((scores, labels))
             if sum(each.numel() for each, _ in self._waiting) >= ENOUGH:

@@ -21,6 +21,7 @@ from memlab.memory.exact_memory import ExactMemory
 from memlab.memory.hops import Hops
 from memlab.memory.kept_keys import kept_keys
 from memlab.memory.out_of_memory import OutOfMemoryError, is_out_of_memory
+from memlab.memory.readable import Readable
 from memlab.memory.replay import RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
@@ -77,22 +78,23 @@ class ChunkedMemory(ExactMemory):
         self._asked = chunk_size, activation_budget
         self._knows_encoder = False
 
-    def _read(
-        self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
-    ) -> ClassRead:
+    def opened(
+        self, encoder: nn.Module, support: Support, classes: Classes, exclude: Tensor | None, *, like: Tensor
+    ) -> Readable:
+        """See `ExactMemory.opened`."""
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="chunked")
         scored = ScoredSupport(encoder, self.similarity, support, exclude)
         if self.chunk_size is None:
-            with RandomState(query.device).again(), running_statistics_restored(encoder):
-                self.chunk_size = _good_chunk_size(query, scored)
-        kept = self._kept_chunks(query, scored)
-        if self.hops is not None:
-            keys = kept_keys(scored, parts=self.parts(support), kept=kept)
-            stored = StoredKeys(keys, support.labels, support.ids, support.num_classes, self.similarity, self.hops)
-            return stored.read(query, exclude)
-        return read_in_two_passes(query, scored, classes=classes, parts=self.parts(support), kept=kept)
+            with RandomState(like.device).again(), running_statistics_restored(encoder):
+                self.chunk_size = _good_chunk_size(like, scored)
+        kept = self._kept_chunks(like, scored)
+        if self.hops is None:
+            return _InTwoPasses(scored, classes, self.parts(support), kept)
+        keys = kept_keys(scored, parts=self.parts(support), kept=kept)
+        stored = StoredKeys(keys, classes.labels, support.ids, classes.number, self.similarity, self.hops)
+        return stored.readable(exclude)
 
     def parts(self, support: Support) -> list[slice]:
         """The chunks, in order."""
@@ -152,6 +154,18 @@ class ChunkedMemory(ExactMemory):
         """How many of a size the budget is for."""
         budget = self.activation_budget * (free if self.activation_budget < 1 else 1)
         return int(budget // size)
+
+
+class _InTwoPasses(Readable):
+    """A support without hops, which is encoded when it is read; see `read_in_two_passes`."""
+
+    def __init__(self, scored: ScoredSupport, classes: Classes, parts: list[slice], kept: int) -> None:
+        self._scored, self._classes, self._parts, self._kept = scored, classes, parts, kept
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `Readable.classes`."""
+        words: dict[str, Any] = {"classes": self._classes, "parts": self._parts, "kept": self._kept}
+        return read_in_two_passes(reader, self._scored, **words)
 
 
 def graph_bytes(query: Tensor, scored: ScoredSupport, part: slice) -> int:

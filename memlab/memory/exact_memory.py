@@ -8,10 +8,11 @@ from memlab.data.support import Support
 from memlab.functional import ClassRead, OwnRead
 from memlab.memory.classes import Classes
 from memlab.memory.memory import Memory
+from memlab.memory.readable import Readable, read_after
 
 
 class ExactMemory(Memory):
-    """Reads every object of the support; how is left to `_read`."""
+    """Reads every object of the support; how is left to `opened`."""
 
     has_hops = True
 
@@ -28,8 +29,22 @@ class ExactMemory(Memory):
         classes, targets = Classes.present(support, targets)
         return self._own(self._read(encoder, query, support, classes, exclude), targets)
 
+    def opened(
+        self, encoder: nn.Module, support: Support, classes: Classes, exclude: Tensor | None, *, like: Tensor
+    ) -> Readable:
+        """The support, to be read by one batch of queries.
+
+        Args:
+            encoder: f, of objects to (m, D) keys.
+            support: the M objects, at least one.
+            classes: those that are to be told apart.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+            like: (B, D) the queries, for their number, type and device.
+        """
+        raise NotImplementedError
+
     def _read(
         self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
     ) -> ClassRead:
         """As `read`, of the classes that are to be told apart."""
-        raise NotImplementedError
+        return read_after(self.hops, query, self.opened(encoder, support, classes, exclude, like=query))

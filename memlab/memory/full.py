@@ -11,6 +11,7 @@ from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
 from memlab.memory.hops import Hops
 from memlab.memory.out_of_memory import OutOfMemoryError
+from memlab.memory.readable import Readable
 from memlab.memory.scored_support import ScoredSupport
 
 
@@ -25,30 +26,39 @@ class FullMemory(ExactMemory):
         hops: see `memlab.memory.hops.Hops`.
     """
 
-    def _read(
-        self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
-    ) -> ClassRead:
-        scored = ScoredSupport(encoder, self.similarity, support, exclude)
-        if self.hops is not None:
-            return self._read_after_hops(self.hops, query, scored)
-        return self._read_classes(scored.scores(query, slice(None)), classes)
-
-    def _read_after_hops(self, hops: Hops, query: Tensor, scored: ScoredSupport) -> ClassRead:
-        keys = scored.keys(slice(None))
-        values = hops.values(keys, scored.support.labels, scored.support.ids)
-
-        def read(hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
-            scores = scored.scores_of(reader, hops.keys(hop, keys), slice(None))
-            return functional.value_read(scores, values, origins)
-
-        reader = hops.path(query, read)[-1]
-        if hops.answers_by_layer:
-            return hops.layer(reader)
-        return self._read_classes(scored.scores_of(reader, keys, slice(None)), Classes.of(scored.support))
-
-    def _read_classes(self, scores: Tensor, classes: Classes) -> ClassRead:
-        return functional.read(scores, *classes, bounded=functional.are_bounded(self.similarity.bound))
+    def opened(
+        self, encoder: nn.Module, support: Support, classes: Classes, exclude: Tensor | None, *, like: Tensor
+    ) -> Readable:
+        """See `ExactMemory.opened`."""
+        return _Encoded(ScoredSupport(encoder, self.similarity, support, exclude), classes, self.hops)
 
     def shrink(self) -> None:
         """See `Memory.shrink`."""
         raise OutOfMemoryError("out of memory in a training step; chunked gives the same at the memory of one chunk")
+
+
+class _Encoded(Readable):
+    """A support of which all objects are encoded, with one graph.
+
+    Args:
+        scored: the support.
+        classes: of its objects.
+        hops: what values it holds; None for none.
+    """
+
+    def __init__(self, scored: ScoredSupport, classes: Classes, hops: Hops | None) -> None:
+        self._scored, self._classes, self._hops = scored, classes, hops
+        self._keys = scored.keys(slice(None))
+        self._values = None if hops is None else hops.values(self._keys, scored.support.labels, scored.support.ids)
+
+    def values(self, hop: int, reader: Tensor) -> ValueRead:
+        """See `Readable.values`."""
+        assert self._hops is not None
+        assert self._values is not None
+        scores = self._scored.scores_of(reader, self._hops.keys(hop, self._keys), slice(None))
+        return functional.value_read(scores, self._values, self._hops.origins(reader))
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `Readable.classes`."""
+        scores = self._scored.scores_of(reader, self._keys, slice(None))
+        return functional.read(scores, *self._classes, bounded=functional.are_bounded(self._scored.similarity.bound))

@@ -21,8 +21,8 @@ ANSWERS = ("read", "layer")
 OPTIONS = ("hops", "values", "value_dropout", "hop_keys", "hop_search", "answer")
 """What `hops_of` takes."""
 
-ReadValues = Callable[[int, Tensor, Tensor | None], ValueRead]
-"""Of a hop's number, (B, D) queries and (B, H) origins: what the queries read of the values."""
+ReadValues = Callable[[int, Tensor], ValueRead]
+"""Of a hop's number and (B, D) queries: what the queries read of the values."""
 
 
 class Hops(nn.Module):
@@ -111,7 +111,7 @@ class Hops(nn.Module):
         queries = [_wide(query)]
         with torch.autocast(query.device.type, enabled=False):
             for hop in range(self.number):
-                queries.append(self._moved(queries[-1], read(hop, queries[-1], self._origins(queries[-1]))))
+                queries.append(self._moved(queries[-1], read(hop, queries[-1])))
         return queries
 
     @property
@@ -148,6 +148,16 @@ class Hops(nn.Module):
             keys = _wide(keys)
             return keys + keys @ self._matrix(self.key_changes[hop], keys.dtype).mT
 
+    def origins(self, query: Tensor) -> Tensor | None:
+        """(B, H) ``W_1 u_b + b``, from which places ``W_1 m_i`` are subtracted; None for values without places.
+
+        Args:
+            query: (B, D) queries before a hop, within `path`.
+        """
+        if self._values != "tabr":
+            return None
+        return nn.functional.linear(query, self.inner.weight.to(query.dtype), self.inner.bias.to(query.dtype))
+
     def layer(self, query: Tensor) -> ClassRead:
         """Class scores ``W u`` of queries after the last hop."""
         with torch.autocast(query.device.type, enabled=False):
@@ -163,12 +173,6 @@ class Hops(nn.Module):
     def _matrix(parameter: Tensor, dtype: torch.dtype) -> Tensor:
         """(D, D) V, W_2 or A_h, of the parameter for it."""
         return parameter.to(dtype) / parameter.shape[-1]
-
-    def _origins(self, query: Tensor) -> Tensor | None:
-        """(B, H) ``W_1 u_b + b``, from which places ``W_1 m_i`` are subtracted."""
-        if self._values != "tabr":
-            return None
-        return nn.functional.linear(query, self.inner.weight.to(query.dtype), self.inner.bias.to(query.dtype))
 
     def _moved(self, query: Tensor, read: ValueRead) -> Tensor:
         moved = query + read.shared

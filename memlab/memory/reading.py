@@ -7,15 +7,14 @@ import copy
 import torch
 from torch import Tensor
 
-from memlab import functional
 from memlab.checks import check_whole_number
 from memlab.functional import ClassRead
 from memlab.index import ExactIndex, Index, Places
 from memlab.index.index import COMPARED_AT_A_TIME
+from memlab.memory.cells import Cells
 from memlab.memory.evidence import Evidence, weigh
-from memlab.memory.hop_cells import Find, cells_in_hops, read_cells_after_hops
-from memlab.memory.stored_keys import SCORES_AT_A_TIME, ReadInHop, ReadWithStrongest, StoredKeys
-from memlab.memory.strongest import Strongest
+from memlab.memory.readable import ReadableKeys, read_after, read_with_strongest, strongest_in_hops
+from memlab.memory.stored_keys import SCORES_AT_A_TIME, StoredKeys
 
 
 class ReadAll:
@@ -71,7 +70,7 @@ class ReadAll:
             query: (B, D) encoded queries.
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
-        return self.stored.read(query, exclude)
+        return read_after(self.stored.hops, query, self._readable(exclude))
 
     @torch.no_grad()
     def read_with_evidence(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> tuple[ClassRead, Evidence]:
@@ -89,27 +88,26 @@ class ReadAll:
             ValueError: if k is not a whole number from 1 to the keys read.
         """
         check_k(k, available=self.cells(len(self.ids)))
-        read, strongest, total = self._read_with_strongest(query, k, exclude)
+        read, strongest, total = read_with_strongest(self.stored.hops, query, self._readable(exclude), k)
         return read, weigh(strongest, labels=self.labels, ids=self.ids, total=total)
 
     @torch.no_grad()
     def evidence_of_hops(self, query: Tensor, *, k: int, exclude: Tensor | None = None) -> tuple[Evidence, ...]:
         """The k keys that weigh most in each hop before the read that answers; see `read_with_evidence`."""
         check_k(k, available=self.cells(len(self.ids)))
-        reads = self._strongest_in_hops(query, k, exclude)
+        reads = strongest_in_hops(self.stored.hops, query, self._readable(exclude), k)
         return tuple(weigh(read.strongest, labels=self.labels, ids=self.ids, total=read.total) for read in reads)
 
-    def _strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None) -> list[ReadInHop]:
-        return self.stored.strongest_in_hops(query, k, exclude)
-
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
-        return self.stored.read_with_strongest(query, k, exclude)
+    def _readable(self, exclude: Tensor | None) -> ReadableKeys:
+        """The keys, for one batch of queries, of which each must not read one."""
+        return self.stored.readable(exclude)
 
 
 class ReadTopK(ReadAll):
     """The K nearest keys of each query are read, and the softmax is over them (section 4.3).
 
-    ``s_bc = log sum_{i in N_K(b): y_i=c} exp(z_bi)``: a class that none of the K belongs to has mass 0.
+    ``s_bc = log sum_{i in N_K(b): y_i=c} exp(z_bi)``: a class that none of the K belongs to has mass 0. There is no
+    gradient of the choice.
 
     Args:
         k: K.
@@ -146,39 +144,11 @@ class ReadTopK(ReadAll):
         """See `ReadAll.small`; nothing is approximate."""
         return ReadTopK(k=1, index=ExactIndex())
 
-    def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
-        """See `ReadAll.read`. Without gradient of the choice; differentiable in queries and keys."""
-        return self._read_cells(query, exclude).read
-
-    def _read_cells(self, query: Tensor, exclude: Tensor | None) -> ReadWithStrongest:
-        """What is read, and all cells that it is read of."""
-        if self.stored.hops is not None:
-            return read_cells_after_hops(self.stored.hops, query, self._finding(exclude))
-        nearest = self._nearest(query, exclude)
-        labels = self.labels[nearest.places.clamp(min=0)]
-        read = functional.read_cells(nearest.scores, labels, self.stored.num_classes)
-        return ReadWithStrongest(read, nearest, read.class_scores.logsumexp(-1))
-
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
-        read = self._read_cells(query, exclude)
-        return read._replace(strongest=_best(read.strongest, k))
-
-    def _strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None) -> list[ReadInHop]:
-        if self.stored.hops is None:
-            return []
-        reads = cells_in_hops(self.stored.hops, query, self._finding(exclude))
-        return [read._replace(strongest=_best(read.strongest, k)) for read in reads]
-
-    def _finding(self, exclude: Tensor | None) -> Find:
-        return lambda reader: (self.stored, self._found(reader, exclude))
-
-    def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
-        """The K nearest keys, as the index finds them."""
-        places = self._found(query, exclude)
-        return Strongest(places, self.stored.scores_of(query, places))
+    def _readable(self, exclude: Tensor | None) -> ReadableKeys:
+        return Cells(self.stored.hops, lambda reader: (self.stored, self._found(reader, exclude)))
 
     def _found(self, query: Tensor, exclude: Tensor | None) -> Tensor:
-        """(B, K) their places."""
+        """(B, K) places of the K nearest keys, as the index finds them."""
         if self._index is None:
             self._index = copy.copy(self._template)
             vectors = self.stored.similarity.search_vectors(self.stored.keys)
@@ -186,12 +156,6 @@ class ReadTopK(ReadAll):
         own = None if exclude is None else Places(self.stored.ids).of(exclude)
         vectors = self.stored.similarity.search_vectors(query)
         return self._index.search(vectors, self.cells(len(self.stored)), exclude=own)
-
-
-def _best(found: Strongest, k: int) -> Strongest:
-    """The k of highest score of those found."""
-    scores, order = found.scores.topk(k, dim=-1)
-    return Strongest(found.places.gather(-1, order), scores)
 
 
 def check_k(k: object, *, available: int) -> None:

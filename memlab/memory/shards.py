@@ -188,14 +188,14 @@ class ShardedTopKMemory(Sharded):
             self._shared = support, replace(support, rows=support.rows[share.rank :: share.world])
         return self._shared[1]
 
-    def _nearest_of_all(self, everyone: Everyone, ids: Tensor, vectors: Tensor, found: Tensor) -> tuple[Tensor, int]:
-        """What is found here and is among the best K of all; and how many cells all read."""
+    def _nearest_of_all(self, everyone: Everyone, ids: Tensor, vectors: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """What is found here and is among the best K of all; and which cells all read."""
         mine = ids[found.clamp(min=0)].masked_fill(found < 0, -1)
         near, best = everyone.best(self.memory.index.nearness(vectors, found), mine, self.memory.k)
         best = best.masked_fill(near.isneginf(), -1)
         here = (mine[:, :, None] == best[:, None]).any(-1) & (mine >= 0)
         none_last = torch.argsort((~here).int(), dim=1, stable=True)
-        return found.masked_fill(~here, -1).gather(1, none_last), len(best[best >= 0].unique())
+        return found.masked_fill(~here, -1).gather(1, none_last), best[best >= 0].unique()
 
     @torch.no_grad()
     def recall(self, query: Tensor, keys: Tensor, ids: Tensor) -> Tensor | None:

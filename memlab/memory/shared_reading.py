@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from memlab.functional import ClassRead
 from memlab.memory.exchange import Processes
+from memlab.memory.readable import ReadableKeys, ReadWithStrongest
 from memlab.memory.reading import ReadAll, ReadTopK
-from memlab.memory.stored_keys import ReadWithStrongest, StoredKeys
+from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.strongest import Strongest
 
 
@@ -70,14 +71,19 @@ class Shared:
             return None
         return StoredKeys(keys, self.labels.cpu(), self.ids.cpu(), self.stored.num_classes, self.stored.similarity)
 
-    def _strongest_of_all(self, strongest: Strongest, k: int) -> Strongest:
-        """The k of highest score of what each process has found among its keys."""
+    def strongest_of_all(self, strongest: Strongest, k: int) -> Strongest:
+        """The k of highest score of what each process has found among its keys, k of them or all that it has."""
         places = torch.where(strongest.places < 0, -1, strongest.places + self._first)
-        missing = min(max(self.sizes), k) - places.shape[1]  # of a process with fewer keys than others
+        missing = k - places.shape[1]
         places = F.pad(places, (0, missing), value=-1)
         scores = F.pad(strongest.scores, (0, missing), value=-torch.inf)
         scores, places = self.processes.best(scores, places, k)
         return Strongest(places.masked_fill(scores.isneginf(), -1), scores)
+
+    def here(self, strongest: Strongest) -> Tensor:
+        """(B, k) places among the keys of this process; -1 for those of the others, and for none."""
+        places = strongest.places - self._first
+        return places.masked_fill((places < 0) | (places >= len(self.stored)), -1)
 
     def _of_all(self, tensor: Tensor) -> Tensor:
         most = max(self.sizes)
@@ -86,7 +92,7 @@ class Shared:
 
 
 class SharedReadAll(Shared, ReadAll):
-    """`ReadAll` of keys that are shared out: class sums of the parts are merged, ``s_bc = log sum_r exp(s_rbc)``.
+    """`ReadAll` of keys that are shared out.
 
     Args:
         reading: as of one process.
@@ -113,19 +119,10 @@ class SharedReadAll(Shared, ReadAll):
     @torch.no_grad()
     def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
         """See `ReadAll.read`. Without gradient, and to be called in all processes."""
-        return self._merged(self.stored.read(query, exclude))
+        return super().read(query, exclude)
 
-    def _read_with_strongest(self, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
-        if len(self.stored):
-            read, strongest, _ = self.stored.read_with_strongest(query, min(k, len(self.stored)), exclude)
-        else:
-            read, strongest = self.stored.read(query, exclude), nothing(query)
-        merged = self._merged(read)
-        return ReadWithStrongest(merged, self._strongest_of_all(strongest, k), merged.class_scores.logsumexp(-1))
-
-    def _merged(self, read: ClassRead) -> ClassRead:
-        class_scores = self.processes.of_all(read.class_scores).logsumexp(0)
-        return ClassRead(class_scores, self.processes.of_all(read.lowest).amin(0))
+    def _readable(self, exclude: Tensor | None) -> ReadableKeys:
+        return _KeysOfAll(super()._readable(exclude), self)
 
 
 class SharedReadTopK(Shared, ReadTopK):
@@ -154,12 +151,50 @@ class SharedReadTopK(Shared, ReadTopK):
         """See `ReadAll.small`; of one process."""
         return self._alone.small()
 
-    def _nearest(self, query: Tensor, exclude: Tensor | None) -> Strongest:
-        nearest = super()._nearest(query, exclude) if len(self.stored) else nothing(query)
-        return self._strongest_of_all(nearest, self.cells(len(self.ids)))
+    @torch.no_grad()
+    def read(self, query: Tensor, exclude: Tensor | None = None) -> ClassRead:
+        """See `SharedReadAll.read`."""
+        return super().read(query, exclude)
+
+    def _readable(self, exclude: Tensor | None) -> ReadableKeys:
+        return _KeysOfAll(super()._readable(exclude), self)
+
+    def _found(self, query: Tensor, exclude: Tensor | None) -> Tensor:
+        """Those of the K nearest of all that are here; (B, 0) where there are no keys."""
+        places = super()._found(query, exclude) if len(self.stored) else self.stored.ids.new_empty(len(query), 0)
+        nearest = Strongest(places, self.stored.scores_of(query, places))
+        found = self.here(self.strongest_of_all(nearest, self.cells(len(self.ids))))
+        return found if len(self.stored) else places
 
 
-def nothing(query: Tensor) -> Strongest:
-    """What a process without keys has found for queries (B, D)."""
-    places = torch.empty(len(query), 0, dtype=torch.int64, device=query.device)
-    return Strongest(places, places.to(torch.promote_types(query.dtype, torch.float32)))
+class _KeysOfAll(ReadableKeys):
+    """What keys of all processes give the same queries: the reads of the parts are merged.
+
+    ``s_bc = log sum_r exp(s_rbc)`` with the class scores of each part.
+
+    Args:
+        part: the keys of this process.
+        shared: whose they are.
+    """
+
+    def __init__(self, part: ReadableKeys, shared: Shared) -> None:
+        self._part, self._shared = part, shared
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `memlab.memory.readable.Readable.classes`."""
+        return self._merged(self._part.classes(reader))
+
+    def classes_with_strongest(self, reader: Tensor, k: int) -> ReadWithStrongest:
+        """See `memlab.memory.readable.ReadableKeys.classes_with_strongest`."""
+        read, strongest, total = self._part.classes_with_strongest(reader, k)
+        return ReadWithStrongest(
+            self._merged(read), self._shared.strongest_of_all(strongest, k), self._logs_added(total)
+        )
+
+    def _merged(self, read: ClassRead) -> ClassRead:
+        lowest = self._shared.processes.of_all(read.lowest).amin(0)
+        return ClassRead(self._logs_added(read.class_scores), lowest)
+
+    def _logs_added(self, logs: Tensor) -> Tensor:
+        """``log sum_r exp(s_r)``."""
+        return self._shared.processes.of_all(logs).logsumexp(0)

@@ -161,8 +161,9 @@ class Euclidean(Similarity):
     metric = "L2"
 
     def centre(self, embeddings: Tensor) -> Tensor:
-        """Their mean, without gradient; see `Similarity.centre`."""
-        return _wide(embeddings.detach()).mean(0)
+        """Their mean, without gradient; 0 of none. See `Similarity.centre`."""
+        embeddings = _wide(embeddings.detach())
+        return embeddings.mean(0) if len(embeddings) else embeddings.sum(0)
 
     def _of_queries(self, query: Tensor, centre: Tensor | None) -> Tensor:
         terms: Tensor = _WithSquare.apply(query, centre, True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,13 @@ from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.functional import ClassRead, ValueRead, Values, are_bounded
 from memlab.memory.hops import Hops
+from memlab.memory.readable import (
+    ReadableKeys,
+    ReadInHop,
+    ReadWithStrongest,
+    read_after,
+    read_with_strongest,
+)
 from memlab.memory.similarity import Similarity
 from memlab.memory.strongest import Strongest
 from memlab.memory.tiles import Tiles, read_tiles, read_value_tiles, read_with_blocks
@@ -65,24 +71,6 @@ def in_evaluation(encoder: nn.Module) -> Iterator[None]:
     finally:
         for module, training in before:
             module.training = training
-
-
-class ReadWithStrongest(NamedTuple):
-    """What queries have read, and which keys weighed most in it."""
-
-    read: ClassRead
-    strongest: Strongest
-    """Of the read that answers: of the class, or of the last hop where a layer answers."""
-    total: Tensor
-    """(B,) log of the sum of ``exp(z_bi)`` over all that was read then."""
-
-
-class ReadInHop(NamedTuple):
-    """Which keys weighed most in a hop."""
-
-    strongest: Strongest
-    total: Tensor
-    """(B,) log of the sum of ``exp(z_bi)`` over all that was read in it."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +128,7 @@ class StoredKeys:
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
         if self.hops is not None:
-            reader = self._path(self.hops, query, exclude)[-1]
-            return self.hops.layer(reader) if self.hops.answers_by_layer else self.plain.read(reader, exclude)
+            return read_after(self.hops, query, self.readable(exclude))
         query_terms, key_terms = self._terms(query)
         return read_tiles(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
 
@@ -155,23 +142,22 @@ class StoredKeys:
             exclude: (B,) id of the object that each query must not read, or None to read all.
         """
         if self.hops is not None:
-            return self._read_after_hops(self.hops, query, k, exclude)
+            return read_with_strongest(self.hops, query, self.readable(exclude), k)
         query_terms, key_terms = self._terms(query)
         read, blocks = read_with_blocks(query_terms, key_terms, self._tiles(query_terms, key_terms, exclude))
-        places = blocks.candidates(k)
+        places = blocks.candidates(k) if k else self.ids.new_empty(len(query), 0)
         if exclude is not None:
             places = places.masked_fill(self.ids[places.clamp(min=0)] == exclude[:, None], -1)
         scores, chosen = self.scores_of(query, places).topk(k, dim=-1)
         return ReadWithStrongest(read, Strongest(places.gather(-1, chosen), scores), read.class_scores.logsumexp(-1))
 
-    @torch.no_grad()
-    def strongest_in_hops(self, query: Tensor, k: int, exclude: Tensor | None = None) -> list[ReadInHop]:
-        """The k keys that weigh most in each hop before the read that answers; see `read_with_strongest`."""
-        if self.hops is None:
-            return []
-        readers = self._path(self.hops, query, exclude)[: self.hops.earlier]
-        reads = (self.in_hop(hop).read_with_strongest(each, k, exclude) for hop, each in enumerate(readers))
-        return [ReadInHop(read.strongest, read.total) for read in reads]
+    def readable(self, exclude: Tensor | None = None) -> ReadableKeys:
+        """All keys, to be read in every hop and after the last.
+
+        Args:
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+        """
+        return _AllKeys(self, exclude)
 
     def scores_of(self, query: Tensor, places: Tensor) -> Tensor:
         """(B, K) scores of some keys for each query.
@@ -181,7 +167,7 @@ class StoredKeys:
             places: (B, K) places of keys; -1, for none, has minus infinity.
         """
         query_terms, key_terms = self._terms(query)
-        of_places = key_terms.index_select(0, places.clamp(min=0).flatten()).view(*places.shape, -1)
+        of_places = key_terms.index_select(0, places.clamp(min=0).flatten()).view(*places.shape, key_terms.shape[1])
         products = (of_places * query_terms[:, None]).sum(-1)
         scores = functional.root_scores(products) if self.similarity.is_root else products
         return scores.masked_fill(places < 0, -torch.inf)
@@ -192,10 +178,10 @@ class StoredKeys:
         entries = SCORES_AT_A_TIME.get(kind, 2**19) * (torch.get_num_threads() if kind == "cpu" else 1)
         return parts(len(self), max(entries // max(queries, 1), 128))
 
-    @cached_property
+    @property
     def plain(self) -> StoredKeys:
         """The same without hops, as the class is read."""
-        return replace(self, hops=None)
+        return self if self.hops is None else self._plain
 
     def in_hop(self, hop: int) -> StoredKeys:
         """The keys that a hop reads, without hops."""
@@ -208,25 +194,29 @@ class StoredKeys:
         """What a hop reads of the objects."""
         return self._made_values() if torch.is_grad_enabled() else self._fixed_values
 
-    def read_values_of(self, hop: int, query: Tensor, places: Tensor, origins: Tensor | None) -> ValueRead:
+    def read_values(self, hop: int, query: Tensor, values: Values, exclude: Tensor | None) -> ValueRead:
+        """What queries read in a hop of all keys, tile by tile.
+
+        Args:
+            hop: its number.
+            query: (B, D) queries before it.
+            values: see `values`.
+            exclude: (B,) id of the object that each query must not read, or None to read all.
+        """
+        assert self.hops is not None
+        return self.in_hop(hop)._read_values(query, values, self.hops.origins(query), exclude)
+
+    def read_values_of(self, hop: int, query: Tensor, places: Tensor) -> ValueRead:
         """What queries read in a hop of some keys each.
 
         Args:
             hop: its number.
             query: (B, D) queries before it.
             places: (B, K) of the keys; -1 for none.
-            origins: (B, H) for values with places; see `memlab.functional.value_read`.
         """
+        assert self.hops is not None
         scores, near = self.in_hop(hop).scores_of(query, places), places.clamp(min=0)
-        return functional.value_read(scores, self.values().to(scores.dtype).of(near), origins)
-
-    def _path(self, hops: Hops, query: Tensor, exclude: Tensor | None) -> list[Tensor]:
-        values = self.values()
-
-        def read(hop: int, reader: Tensor, origins: Tensor | None) -> ValueRead:
-            return self.in_hop(hop)._read_values(reader, values, origins, exclude)
-
-        return hops.path(query, read)
+        return functional.value_read(scores, self.values().to(scores.dtype).of(near), self.hops.origins(query))
 
     def _read_values(self, query: Tensor, values: Values, origins: Tensor | None, exclude: Tensor | None) -> ValueRead:
         query_terms, key_terms = self._terms(query)
@@ -241,13 +231,6 @@ class StoredKeys:
             is_root=self.similarity.is_root,
         )
         return read_value_tiles(query_terms, key_terms, tiles, values.to(key_terms.dtype), origins)
-
-    def _read_after_hops(self, hops: Hops, query: Tensor, k: int, exclude: Tensor | None) -> ReadWithStrongest:
-        *_, last, reader = self._path(hops, query, exclude)
-        if not hops.answers_by_layer:
-            return self.plain.read_with_strongest(reader, k, exclude)
-        in_last_hop = self.in_hop(hops.number - 1).read_with_strongest(last, k, exclude)
-        return in_last_hop._replace(read=hops.layer(reader))
 
     def _tiles(self, query_terms: Tensor, key_terms: Tensor, exclude: Tensor | None) -> Tiles:
         return Tiles(
@@ -292,6 +275,10 @@ class StoredKeys:
         return self.similarity.key_terms(self.keys, self._centre)
 
     @cached_property
+    def _plain(self) -> StoredKeys:
+        return replace(self, hops=None)
+
+    @cached_property
     @torch.no_grad()
     def _fixed(self) -> list[StoredKeys]:
         """What each hop reads, without gradient, made once for all queries."""
@@ -317,6 +304,43 @@ class StoredKeys:
     @cached_property
     def _longest_fixed(self) -> float:
         return _longest(self._fixed_terms)
+
+
+class _AllKeys(ReadableKeys):
+    """Stored keys, every one of which is read.
+
+    Args:
+        stored: the keys.
+        exclude: (B,) id of the object that each query must not read, or None to read all.
+    """
+
+    def __init__(self, stored: StoredKeys, exclude: Tensor | None) -> None:
+        self._stored, self._exclude = stored, exclude
+
+    def values(self, hop: int, reader: Tensor) -> ValueRead:
+        """See `memlab.memory.readable.Readable.values`."""
+        return self._stored.read_values(hop, reader, self._values, self._exclude)
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `memlab.memory.readable.Readable.classes`."""
+        return self._stored.plain.read(reader, self._exclude)
+
+    def strongest(self, hop: int, reader: Tensor, k: int) -> ReadInHop:
+        """See `memlab.memory.readable.ReadableKeys.strongest`."""
+        _, strongest, total = self._with_strongest(self._stored.in_hop(hop), reader, k)
+        return ReadInHop(strongest, total)
+
+    def classes_with_strongest(self, reader: Tensor, k: int) -> ReadWithStrongest:
+        """See `memlab.memory.readable.ReadableKeys.classes_with_strongest`."""
+        return self._with_strongest(self._stored.plain, reader, k)
+
+    def _with_strongest(self, stored: StoredKeys, reader: Tensor, k: int) -> ReadWithStrongest:
+        return stored.read_with_strongest(reader, min(k, len(stored)), self._exclude)
+
+    @cached_property
+    def _values(self) -> Values:
+        """Of all hops."""
+        return self._stored.values()
 
 
 def _longest(vectors: Tensor) -> float:

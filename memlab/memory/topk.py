@@ -19,22 +19,23 @@ from memlab.device import Moment
 from memlab.functional import ClassRead, read_cells
 from memlab.index import ExactIndex, Index, Places
 from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
+from memlab.memory.cells import Cells
 from memlab.memory.chunked import halved
 from memlab.memory.classes import Classes
-from memlab.memory.hop_cells import read_cells_after_hops
 from memlab.memory.hops import Hops
 from memlab.memory.index_vectors import IndexVectors, Refresh, Share, joined
 from memlab.memory.kept_keys import kept_keys
 from memlab.memory.memory import Memory
+from memlab.memory.readable import Readable, read_after
 from memlab.memory.replay import AutocastState, RandomState
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
 from memlab.memory.stored_keys import StoredKeys, encoded_as_it_is
 from memlab.memory.two_pass import read_in_two_passes
 
-Choose = Callable[[Tensor, Tensor], tuple[Tensor, int | None]]
+Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """Of (B, D) search vectors of queries and (B, k) places found, -1 for none: (B, k) which of them are read, none last;
-and how many cells are read in all, if others read some."""
+and (U,) ids of the unique cells that are read in all, if others read some."""
 
 
 def _all_that_are_found(_: Tensor, found: Tensor) -> tuple[Tensor, None]:
@@ -113,6 +114,7 @@ class TopKMemory(Memory):
         self._interrupted: dict[str, Any] = {}
         self._read_now: _ReadNow | None = None
         self._step_began: float | None = None
+        self._refreshed: list[tuple[Moment, Moment]] = []
         self._seconds = {"refresh": 0.0, "step": 0.0}
         self._knows_encoder = False
         self._share = Share()
@@ -135,47 +137,32 @@ class TopKMemory(Memory):
         The first read of a support, and the first after it has changed, encodes all of it. Computed a second time
         before `after_step`, a step searches the same vectors.
         """
+        return read_after(self.hops, query, self.opened(encoder, support, exclude))
+
+    def opened(self, encoder: nn.Module, support: Support, exclude: Tensor | None) -> Readable:
+        """The support, to be read by one batch of queries; see `read`. What they read is noted for `after_step`."""
         if self._step_began is None:
             self._step_began = time.perf_counter()
         if not self._knows_encoder:
             self._knows_encoder = True
             warn_of_batch_norm(encoder, mode="topk")
-        before = Moment(query.device)
+        before = Moment(support.ids.device)
         self._bring_up_to_date(encoder, support)
-        refreshed = Moment(query.device)
+        self._refreshed.append((before, Moment(support.ids.device)))
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
-        if self.hops is not None:
-            self._seconds["refresh"] += before.until(refreshed)
-            return self._read_after_hops(self.hops, _CellsOfHops(self, encoder, support, own), query)
-        vectors = self.similarity.search_vectors(query)
-        found, encoded = self._choose(vectors, self.index.search(vectors, self.k, exclude=own))
-        missing = found < 0
-        # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
-        filled = torch.where(missing, torch.where(missing[:, :1], found.amax(), found[:, :1]), found).clamp(min=0)
-        cells, number = filled.unique(return_inverse=True)
-        self._seconds["refresh"] += before.until(refreshed)  # a GPU was waited for to know how many cells there are
-        scored = _ScoredCells(encoder, self.similarity, support.of(cells), None, number, missing)
-        random_state, drawn = RandomState(query.device), draws.made()
-        if len(cells) <= self.chunk_size:
-            read = scored.read_at_once(query)
-        else:
-            chunks = parts(len(cells), self.chunk_size)
-            read = read_in_two_passes(query, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
-        by_chance = support.augmentation is not None or draws.made() > drawn or not random_state.is_as_kept()
-        as_in_evaluation = not by_chance and not has_batch_norm(encoder)
-        self._read_now = _ReadNow(
-            cells, scored.vectors if as_in_evaluation else None, len(query), len(cells) if encoded is None else encoded
-        )
-        return read
+        if self.hops is None:
+            return _CellsOfClasses(self, encoder, support, own)
+        return Cells(self.hops, _CellsOfHops(self, encoder, support, own).find)
 
-    def _read_after_hops(self, hops: Hops, cells: _CellsOfHops, query: Tensor) -> ClassRead:
-        random_state, drawn = RandomState(query.device), draws.made()
-        read = read_cells_after_hops(hops, query, cells.find).read
-        by_chance = cells.support.augmentation is not None or draws.made() > drawn or not random_state.is_as_kept()
-        vectors = None if by_chance or has_batch_norm(cells.encoder) else cells.search_vectors()
-        self._read_now = _ReadNow(cells.places, vectors, len(query), len(cells.places))
-        return read
+    def found(self, reader: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What is read of what the index finds for (B, D) readers, each of which must not read one; see `Choose`."""
+        vectors = self.similarity.search_vectors(reader)
+        return self._choose(vectors, self.index.search(vectors, self.k, exclude=own))
+
+    def note(self, read: _ReadNow) -> None:
+        """Keep in mind what the step under way has read, until `after_step`."""
+        self._read_now = read
 
     def after_step(self) -> dict[str, Tensor | float]:
         """Take over the keys encoded in the step that is over; see `Memory.after_step`.
@@ -192,6 +179,9 @@ class TopKMemory(Memory):
         if vectors is not None:
             self._vectors.write(cells, vectors)
         self._vectors.end_step(self._refresh, cells=encoded, queries=queries)
+        while self._refreshed:
+            before, refreshed = self._refreshed.pop()
+            self._seconds["refresh"] += before.until(refreshed)
         self._seconds["step"] += time.perf_counter() - self._step_began
         self._read_now = self._step_began = None
         return {
@@ -248,7 +238,8 @@ class TopKMemory(Memory):
         made._modules = copy.deepcopy(self._modules)
         made.k, made.index = max(self.k, -(-objects // 2)), _InTurn()
         made.chunk_size, made._knows_encoder = at_once, True
-        made._vectors, made._interrupted, made._seconds = None, {}, {"refresh": 0.0, "step": 0.0}
+        made._vectors, made._interrupted = None, {}
+        made._refreshed, made._seconds = [], {"refresh": 0.0, "step": 0.0}
         return made
 
     def state(self) -> dict[str, Any]:
@@ -344,6 +335,39 @@ class _ScoredCells(ScoredSupport):
         return torch.cat(list(self._vectors.values()))
 
 
+class _CellsOfClasses(Readable):
+    """The cells of a step without hops, which are encoded when they are read.
+
+    Args:
+        memory: has the index.
+        encoder: f.
+        support: where the cells are.
+        own: (B,) place of what each query must not read, or None.
+    """
+
+    def __init__(self, memory: TopKMemory, encoder: nn.Module, support: Support, own: Tensor | None) -> None:
+        self._memory, self._encoder, self._support, self._own = memory, encoder, support, own
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `Readable.classes`."""
+        memory, support = self._memory, self._support
+        found, of_all = memory.found(reader, self._own)
+        missing = found < 0
+        # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
+        filled = torch.where(missing, torch.where(missing[:, :1], found.amax(), found[:, :1]), found).clamp(min=0)
+        cells, number = filled.unique(return_inverse=True)
+        scored = _ScoredCells(self._encoder, memory.similarity, support.of(cells), None, number, missing)
+        made = _Making(self._encoder, support)
+        if len(cells) <= memory.chunk_size:
+            read = scored.read_at_once(reader)
+        else:
+            chunks = parts(len(cells), memory.chunk_size)
+            read = read_in_two_passes(reader, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
+        vectors = scored.vectors if made.as_in_evaluation() else None
+        memory.note(_ReadNow(cells, vectors, len(reader), len(cells if of_all is None else of_all)))
+        return read
+
+
 class _CellsOfHops:
     """The cells of a step with hops: keys of those that some read has found, with gradient.
 
@@ -355,40 +379,53 @@ class _CellsOfHops:
     """
 
     def __init__(self, memory: TopKMemory, encoder: nn.Module, support: Support, own: Tensor | None) -> None:
-        self.encoder, self.support = encoder, support
-        self.places = support.ids.new_empty(0)
-        """(U,) of the cells in the support, in the order in which they were encoded."""
-        self._memory, self._own = memory, own
+        self._memory, self._encoder, self._support, self._own = memory, encoder, support, own
         self._autocast = AutocastState(support.ids.device)
+        self._places = support.ids.new_empty(0)  # (U,) of the cells, in the order in which they were encoded
+        self._of_all = support.ids.new_empty(0)
         self._keys: list[Tensor] = []
+        self._as_in_evaluation = True
 
     def find(self, reader: Tensor) -> tuple[StoredKeys, Tensor]:
-        """See `memlab.memory.hop_cells.Find`; cells that are not among those found before are encoded."""
+        """See `memlab.memory.cells.Find`; cells that are not among those found before are encoded."""
         memory = self._memory
-        found = memory.index.search(memory.similarity.search_vectors(reader.detach()), memory.k, exclude=self._own)
+        found, of_all = memory.found(reader.detach(), self._own)
         cells = found[found >= 0].unique()
-        new = cells[Places(self.places).of(cells) < 0]
-        if not len(cells) and not len(self.places):  # nothing to read: of any cell there are keys
+        new = cells[Places(self._places).of(cells) < 0]
+        if not len(cells) and not len(self._places):  # nothing to read: of any cell there are keys
             new = new.new_zeros(1)
         if len(new):
-            self.places = torch.cat([self.places, new])
+            self._places = torch.cat([self._places, new])
             self._keys.append(self._encoded(new))
-        return self._stored(), Places(self.places).of(found)
-
-    def search_vectors(self) -> Tensor:
-        """(U, D) search vectors of the cells."""
-        return self._memory.similarity.search_vectors(torch.cat(self._keys).detach())
-
-    def _stored(self) -> StoredKeys:
-        keys, support = torch.cat(self._keys), self.support.of(self.places)
-        memory = self._memory
-        return StoredKeys(keys, support.labels, support.ids, support.num_classes, memory.similarity, memory.hops)
+        self._of_all = torch.cat([self._of_all, self._support.ids[cells] if of_all is None else of_all]).unique()
+        keys = torch.cat(self._keys)
+        vectors = memory.similarity.search_vectors(keys.detach()) if self._as_in_evaluation else None
+        memory.note(_ReadNow(self._places, vectors, len(reader), len(self._of_all)))
+        read = self._support.of(self._places)
+        stored = StoredKeys(keys, read.labels, read.ids, read.num_classes, memory.similarity, memory.hops)
+        return stored, Places(self._places).of(found)
 
     def _encoded(self, cells: Tensor) -> Tensor:
-        scored = ScoredSupport(self.encoder, self._memory.similarity, self.support.of(cells), None)
+        scored = ScoredSupport(self._encoder, self._memory.similarity, self._support.of(cells), None)
         chunks = parts(len(cells), self._memory.chunk_size)
+        made = _Making(self._encoder, self._support)
         with self._autocast.again():
-            return scored.keys(chunks[0]) if len(chunks) == 1 else kept_keys(scored, parts=chunks, kept=0)
+            keys = scored.keys(chunks[0]) if len(chunks) == 1 else kept_keys(scored, parts=chunks, kept=0)
+        self._as_in_evaluation &= made.as_in_evaluation()
+        return keys
+
+
+class _Making:
+    """Whether objects of a support that are encoded from here on become what they would in evaluation."""
+
+    def __init__(self, encoder: nn.Module, support: Support) -> None:
+        self._encoder, self._support = encoder, support
+        self._random_state, self._drawn = RandomState(support.ids.device), draws.made()
+
+    def as_in_evaluation(self) -> bool:
+        """Of those that have been encoded by now."""
+        by_chance = draws.made() > self._drawn or not self._random_state.is_as_kept()
+        return self._support.augmentation is None and not by_chance and not has_batch_norm(self._encoder)
 
 
 class _ReadNow(NamedTuple):

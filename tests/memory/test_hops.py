@@ -428,9 +428,9 @@ class TestStored:
         keys = case.keys()
         values = case.hops.values(keys, case.support.labels, case.support.ids)
 
-        def read(_: int, u: Tensor, origins: Tensor | None) -> functional.ValueRead:
+        def read(_: int, u: Tensor) -> functional.ValueRead:
             scores = functional.exclude_rows(case.memory.similarity(u, keys), case.support.ids, EXCLUDE)
-            return functional.value_read(scores, values, origins)
+            return functional.value_read(scores, values, case.hops.origins(u))
 
         return case.hops.path(case.query(), read)[-1]
 
@@ -502,7 +502,7 @@ def test_layers_that_draw_and_count_by_themselves_see_each_chunk_once(kept: int)
     torch.manual_seed(3)
     keys = torch.cat([other(support.inputs(slice(at, at + 7))) for at in range(0, M, 7)])
     values = hops.values(keys, support.labels, support.ids)
-    reader = hops.path(query, lambda _, u, origins: functional.value_read(u @ keys.T, values, origins))[-1]
+    reader = hops.path(query, lambda _, u: functional.value_read(u @ keys.T, values))[-1]
     expected = functional.class_scores(reader @ keys.T, support.labels, C)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
     wanted = torch.autograd.grad(expected.log_softmax(1).sum(), list(other.parameters()))
