@@ -25,7 +25,15 @@ from memlab.functional.runs import sums_by_class
 from memlab.functional.scores import dot_scores, exclude_rows, root_scores, root_scores_, root_slopes
 from memlab.functional.selection import class_turns, greedy_medoids
 from memlab.functional.sequences import backwards, pool_attention, pool_last, pool_max, pool_mean, window
-from memlab.functional.value_read import ValueRead, Values, ValueSums, value_read, value_read_gradient
+from memlab.functional.value_read import (
+    ValueRead,
+    Values,
+    ValueSums,
+    merged_value_reads,
+    value_read,
+    value_read_gradient,
+    value_read_shares,
+)
 
 __all__ = [
     "ABSENT_MASS",
@@ -56,6 +64,7 @@ __all__ = [
     "lowest_scores",
     "lstm",
     "macro_f1",
+    "merged_value_reads",
     "nll",
     "own_margin",
     "own_nll",
@@ -73,6 +82,7 @@ __all__ = [
     "sums_by_class",
     "value_read",
     "value_read_gradient",
+    "value_read_shares",
     "window",
     "within_top",
 ]

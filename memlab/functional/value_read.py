@@ -40,7 +40,7 @@ class ValueRead(NamedTuple):
     differences: Tensor | None
     """(B, H) ``sum_i p_bi relu(a_b - c_i)``; None for values without places."""
     total: Tensor
-    """(B,) ``log sum_i exp(z_bi)``, without gradient: ``p_bi = exp(z_bi - total_b)``."""
+    """(B,) ``log sum_i exp(z_bi)``: ``p_bi = exp(z_bi - total_b)``; minus infinity where a query has read nothing."""
 
 
 def value_read(scores: Tensor, values: Values, origins: Tensor | None = None) -> ValueRead:
@@ -61,9 +61,10 @@ def value_read(scores: Tensor, values: Values, origins: Tensor | None = None) ->
     tensor([[0.5000]])
     """
     nothing = scores.isneginf().all(-1, keepdim=True)
-    weights = scores.masked_fill(nothing, 0).softmax(-1).masked_fill(nothing, 0)
+    finite = scores.masked_fill(nothing, 0)
+    weights = finite.softmax(-1).masked_fill(nothing, 0)
     shared = weights @ values.shared if values.shared.dim() == 2 else _mean(weights, values.shared)
-    total = scores.detach().logsumexp(-1)
+    total = finite.logsumexp(-1).masked_fill(nothing[:, 0], -torch.inf)
     if values.places is None:
         return ValueRead(shared, None, total)
     assert origins is not None
@@ -73,6 +74,27 @@ def value_read(scores: Tensor, values: Values, origins: Tensor | None = None) ->
 def _mean(weights: Tensor, vectors: Tensor) -> Tensor:
     """(B, D) ``sum_i p_bi x_bi`` from (B, M) and (B, M, D)."""
     return (weights[:, None] @ vectors)[:, 0]
+
+
+def merged_value_reads(parts: ValueRead) -> ValueRead:
+    """What is read of all parts of a support: ``t_b = log sum_r exp(t_rb)`` and ``o_b = sum_r exp(t_rb - t_b) o_rb``.
+
+    Args:
+        parts: (W, B, D), (W, B, H) and (W, B), what is read of each.
+
+    >>> parts = ValueRead(torch.tensor([[[1.0, 2.0]], [[3.0, 0.0]]]), None, torch.zeros(2, 1))
+    >>> merged_value_reads(parts).shared
+    tensor([[2., 1.]])
+    """
+    total = parts.total.logsumexp(0)
+    weights = value_read_shares(parts.total, total)[..., None]
+    differences = None if parts.differences is None else (weights * parts.differences).sum(0)
+    return ValueRead((weights * parts.shared).sum(0), differences, total)
+
+
+def value_read_shares(of_part: Tensor, total: Tensor) -> Tensor:
+    """``exp(t_rb - t_b)``, what a part weighs in the read of the whole; 0 where nothing is read."""
+    return (of_part - total.clamp(min=torch.finfo(total.dtype).min)).exp()  # minus infinity less itself would be NaN
 
 
 class ValueSums:
@@ -141,13 +163,15 @@ def value_read_gradient(
     read: ValueRead,
     of_shared: Tensor,
     of_differences: Tensor | None,
+    of_total: Tensor,
     *,
     base: float = math.e,
     spare: Tensor,
 ) -> ValueReadGradient:
     """Gradients through a part of the support, given what was read of the whole.
 
-    With ``g_b`` the gradient of ``o_b``: ``dL/dv_bi = p_bi g_b`` and ``dL/dz_bi = p_bi g_b . (v_bi - o_b)``.
+    With ``g_b`` the gradient of ``o_b`` and ``h_b`` that of the total: ``dL/dv_bi = p_bi g_b`` and
+    ``dL/dz_bi = p_bi (g_b . (v_bi - o_b) + h_b)``.
 
     Args:
         scores: (B, m) scores of the part, to the base.
@@ -156,13 +180,14 @@ def value_read_gradient(
         read: what was read of the whole support.
         of_shared: (B, D) gradient of ``read.shared``.
         of_differences: (B, H) gradient of ``read.differences``.
+        of_total: (B,) gradient of ``read.total``.
         base: of the exponentials.
         spare: (m, B) memory to work in.
     """
     finite = (read.total / math.log(base)).clamp(min=torch.finfo(scores.dtype).min)
     weights = power_(base, torch.sub(scores.mT, finite, out=spare))  # (m, B)
     heights = values.shared @ of_shared.mT
-    mean = (of_shared * read.shared).sum(-1)
+    mean = (of_shared * read.shared).sum(-1) - of_total
     places = of_origins = None
     if values.places is not None:
         assert of_differences is not None

@@ -11,6 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from memlab.data.parts import part_of
+from memlab.functional import ValueRead, merged_value_reads, value_read_shares
 
 Exchange = Callable[[Tensor], Tensor]
 T = TypeVar("T")
@@ -56,6 +57,12 @@ class Processes:
         found = [torch.empty_like(tensor) for _ in range(self.world)]
         distributed.all_gather(found, tensor, group=self.group)
         return torch.stack(found)
+
+    def value_reads_of_all(self, read: ValueRead) -> ValueRead:
+        """(W, ...) by rank, of reads of as many queries; in one exchange."""
+        parts = [read.shared, *([] if read.differences is None else [read.differences]), read.total[:, None]]
+        shared, *differences, total = self.of_all(torch.cat(parts, dim=1)).split([each.shape[1] for each in parts], -1)
+        return ValueRead(shared, differences[0] if differences else None, total[..., 0])
 
     def best(self, near: Tensor, numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Of what each has found for each query the k nearest, of equally near ones those of the smallest numbers.
@@ -184,6 +191,22 @@ def merged(class_scores: Tensor, everyone: Everyone) -> Tensor:
     return found
 
 
+def merged_values(read: ValueRead, everyone: Everyone) -> ValueRead:
+    """``o_b = sum_r w_rb o_rb`` of what was read of the parts, ``w_rb = exp(t_rb - t_b)``; the same bits everywhere.
+
+    With the gradient ``g_b`` of o_b, which comes from the process whose query b is, ``dL/do_rb = w_rb g_b`` and
+    ``dL/dt_rb = w_rb g_b . (o_rb - o_b)``. The merged total t_b is without gradient.
+
+    Args:
+        read: by the queries of all, of the part of this process.
+        everyone: the processes.
+
+    Returns:
+        what the queries of this process have read of all parts.
+    """
+    return ValueRead(*_MergedValues.apply(*read, everyone))
+
+
 class _Exchanged(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, exchange: Exchange, transpose: Exchange) -> Tensor:
@@ -211,6 +234,32 @@ class _Merged(torch.autograd.Function):
         finite = merged.clamp(min=torch.finfo(merged.dtype).min)  # minus infinity less itself would be NaN
         shares = (class_scores - finite).exp()
         return ctx.everyone.gathered(gradient).mul_(shares), None
+
+
+class _MergedValues(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, shared: Tensor, differences: Tensor | None, total: Tensor, everyone: Everyone
+    ) -> tuple[Tensor | None, ...]:
+        read = ValueRead(shared, differences, total)
+        merged = merged_value_reads(everyone.value_reads_of_all(read))
+        ctx.everyone = everyone
+        ctx.save_for_backward(*read, *merged)
+        mine = [None if each is None else each[everyone.rows] for each in merged]
+        ctx.mark_non_differentiable(mine[-1])
+        return tuple(mine)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        read, merged = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        there = [each for each in gradients[:2] if each is not None]
+        of_all = ctx.everyone.gathered(torch.cat(there, dim=1))
+        of_all *= value_read_shares(read[2], merged[2])[:, None]
+        apart = [mine - whole for mine, whole in zip(read[:2], merged[:2], strict=True) if mine is not None]
+        of_total = (of_all * torch.cat(apart, dim=1)).sum(1)
+        of_shared, *of_differences = of_all.split([each.shape[1] for each in there], dim=1)
+        return of_shared, of_differences[0] if of_differences else None, of_total, None
 
 
 def _padded(tensor: Tensor, *, to: int) -> Tensor:

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor, distributed, nn
 
 from memlab.data.support import Support
-from memlab.functional import ClassRead, lowest_scores, sums_by_class
+from memlab.functional import ClassRead, ValueRead, lowest_scores, sums_by_class
 from memlab.index import ExactIndex, Places
 from memlab.memory.class_keys import LinearMemory, PrototypeMemory, means_of_classes
 from memlab.memory.classes import Classes
 from memlab.memory.exact_memory import ExactMemory
-from memlab.memory.exchange import Everyone, Processes, exchanged, merged
+from memlab.memory.exchange import Everyone, Processes, exchanged, merged, merged_values
 from memlab.memory.index_vectors import Share, joined, share_of
 from memlab.memory.memory import Memory
 from memlab.memory.out_of_memory import OutOfMemoryError
+from memlab.memory.readable import Readable, read_after
 from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.topk import TopKMemory, recalled
@@ -39,8 +40,6 @@ def sharded(memory: Memory, *, group: distributed.ProcessGroup | None = None) ->
     Raises:
         ValueError: for a memory of which it is not known how.
     """
-    if memory.hops is not None:
-        raise ValueError(f"hops={memory.hops.number}: must be 0 in several processes; a read with hops is that of one")
     if isinstance(memory, ExactMemory):
         return ShardedMemory(memory, group=group)
     if isinstance(memory, TopKMemory):
@@ -66,7 +65,7 @@ class Sharded(Memory):
     memory: Memory
 
     def __init__(self, memory: Memory, *, group: distributed.ProcessGroup | None = None) -> None:
-        super().__init__(similarity=memory.similarity)
+        super().__init__(similarity=memory.similarity, hops=memory.hops)
         self.__dict__["memory"] = memory  # no module of this one, by whose name its parameters would be called
         self._modules, self._parameters = memory._modules, memory._parameters
         self.group = group
@@ -117,7 +116,9 @@ class ShardedMemory(Sharded, ExactMemory):
 
     - B D numbers of queries forward, and B D of their gradient back;
     - B C class sums of each process forward, and B C of their gradient back; of more classes than support objects
-      those alone that have any.
+      those alone that have any;
+    - for each hop again B D numbers of queries and of their gradient, B D of values read from each process, twice as
+      many of tabr, and as many of their gradient back.
 
     No process waits for another while it reads, so that parts of any size, or none, hang nothing.
 
@@ -128,22 +129,22 @@ class ShardedMemory(Sharded, ExactMemory):
 
     memory: ExactMemory
 
-    def _read(
-        self, encoder: nn.Module, query: Tensor, support: Support, classes: Classes, exclude: Tensor | None
-    ) -> ClassRead:
-        everyone = Everyone.asked(query, self.group)
-        queries = exchanged(query, everyone.gathered, transpose=everyone.summed)
+    def opened(
+        self, encoder: nn.Module, support: Support, classes: Classes, exclude: Tensor | None, *, like: Tensor
+    ) -> Readable:
+        """See `ExactMemory.opened`; what is given besides the support is of this process."""
+        everyone = Everyone.asked(like, self.group)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
         part = everyone.part(len(support))
-        if part.start == part.stop:
-            parameters = ScoredSupport(encoder, self.similarity, support, None).parameters
-            read = ClassRead(*_NothingRead.apply(classes.number, queries, *parameters))
+        mine, classes = replace(support, rows=support.rows[part]), Classes(classes.labels[part], classes.number)
+        of_all = like.new_zeros(sum(everyone.sizes), like.shape[1])
+        if len(mine):
+            read = self.memory.opened(encoder, mine, classes, exclude, like=of_all)
         else:
-            mine, labels = replace(support, rows=support.rows[part]), classes.labels[part]
-            read = self.memory._read(encoder, queries, mine, Classes(labels, classes.number), exclude)
-        class_scores = merged(read.class_scores, everyone)
-        return ClassRead(class_scores, everyone.least(read.lowest))
+            keys: Tensor = _KeysOfNone.apply(of_all, *encoder.parameters())
+            read = StoredKeys(keys, *classes[:1], mine.ids, classes.number, self.similarity, self.hops).readable()
+        return _OfAll(read, everyone)
 
 
 class ShardedTopKMemory(Sharded):
@@ -151,13 +152,14 @@ class ShardedTopKMemory(Sharded):
 
     A query reads the best K of what all have found, of equally near ones those of the smallest ids; who has a cell
     encodes it, once for all queries. Index vectors are refreshed when one process would. Besides what goes between the
-    processes of `ShardedMemory` they tell one another B K findings each, and how near those are.
+    processes of `ShardedMemory` they tell one another B K findings each, and how near those are, for each search.
 
     Args:
         memory: reads what is read of a share.
         group: the processes; None for all.
     """
 
+    has_hops = True
     needs_whole_support = True
     encodes_as_it_finds = True
 
@@ -172,15 +174,12 @@ class ShardedTopKMemory(Sharded):
         everyone = Everyone.asked(query, self.group)
         if len(support) < everyone.world:
             raise ValueError(f"support: {len(support)} objects for {everyone.world} processes; must be one for each")
-        queries = exchanged(query, everyone.gathered, transpose=everyone.summed)
         if exclude is not None:
             exclude = everyone.gathered(exclude)
         share = Share(everyone.rank, everyone.world)
         mine = self._mine(support, share)
         self.memory.share(share, size=len(support), choose=partial(self._nearest_of_all, everyone, mine.ids))
-        read = self.memory.read(encoder, queries, mine, exclude)
-        class_scores = merged(read.class_scores, everyone)
-        return ClassRead(class_scores, everyone.least(read.lowest))
+        return read_after(self.hops, query, _OfAll(self.memory.opened(encoder, mine, exclude), everyone))
 
     def _mine(self, support: Support, share: Share) -> Support:
         """The share of a support; one object for all steps, as the support is."""
@@ -309,18 +308,39 @@ class ShardedLinearMemory(Sharded):
         return keys.part(Processes.of(self.group).part(len(keys)))
 
 
-class _NothingRead(torch.autograd.Function):
-    """What is read of no object. With a graph of all that a read has: the others wait in the backward."""
+class _OfAll(Readable):
+    """A support of which each process reads its part, for the queries of all.
+
+    Args:
+        part: that of this process.
+        everyone: the processes.
+    """
+
+    def __init__(self, part: Readable, everyone: Everyone) -> None:
+        self._part, self._everyone = part, everyone
+
+    def values(self, hop: int, reader: Tensor) -> ValueRead:
+        """See `Readable.values`; readers are those of this process."""
+        return merged_values(self._part.values(hop, self._gathered(reader)), self._everyone)
+
+    def classes(self, reader: Tensor) -> ClassRead:
+        """See `Readable.classes`; readers are those of this process."""
+        read = self._part.classes(self._gathered(reader))
+        return ClassRead(merged(read.class_scores, self._everyone), self._everyone.least(read.lowest))
+
+    def _gathered(self, reader: Tensor) -> Tensor:
+        return exchanged(reader, self._everyone.gathered, transpose=self._everyone.summed)
+
+
+class _KeysOfNone(torch.autograd.Function):
+    """(0, D) keys of no object. With a graph, as keys have: the others wait in the backward."""
 
     @staticmethod
-    def forward(ctx: Any, num_classes: int, queries: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(queries, *parameters)
-        wide = torch.promote_types(queries.dtype, torch.float32)
-        lowest = queries.new_full((len(queries),), torch.inf, dtype=wide)
-        ctx.mark_non_differentiable(lowest)
-        return queries.new_full((len(queries), num_classes), -torch.inf, dtype=wide), lowest
+    def forward(ctx: Any, queries: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*parameters)
+        return queries.new_empty(0, queries.shape[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
         return None, *map(torch.zeros_like, ctx.saved_tensors)

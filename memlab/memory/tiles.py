@@ -138,7 +138,7 @@ class _ReadTiles(torch.autograd.Function):
 def read_value_tiles(
     query_terms: Tensor, key_terms: Tensor, tiles: Tiles, values: Values, origins: Tensor | None = None
 ) -> ValueRead:
-    """Read values of keys that are at hand, tile by tile; differentiable in all but the total.
+    """Read values of keys that are at hand, tile by tile; differentiable in all.
 
     Args:
         query_terms: (B, D') what key terms are multiplied with.
@@ -169,12 +169,11 @@ class _ReadValueTiles(torch.autograd.Function):
         read = sums.read()
         ctx.tiles = tiles
         ctx.save_for_backward(query_terms, key_terms, shared, places, origins, *read)
-        ctx.mark_non_differentiable(read.total)
         return tuple(read)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, of_shared: Tensor, of_differences: Tensor | None, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         query_terms, key_terms, shared, places, origins, *read = ctx.saved_tensors
         values = Values(shared, places)
         of_query, of_keys, of_values = (torch.zeros_like(each) for each in (query_terms, key_terms, shared))
@@ -184,7 +183,7 @@ class _ReadValueTiles(torch.autograd.Function):
             for part, scores, spare in ctx.tiles.scored(query_terms, key_terms):
                 slopes = ctx.tiles.slopes(scores)
                 found = functional.value_read_gradient(
-                    scores, values.of(part), origins, ValueRead(*read), of_shared, of_differences, base=2, spare=spare
+                    scores, values.of(part), origins, ValueRead(*read), *gradients, base=2, spare=spare
                 )
                 if slopes is not None:
                     found.scores.mul_(slopes)

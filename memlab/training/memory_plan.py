@@ -207,8 +207,9 @@ class Planner:
         step = max(found.peak_before_mark(), found.peak() + made_before - gradients)
         # What goes with classes and the support itself: a handful of (B, C) matrices; ids, rows and labels.
         others = 32 * sizes.queries * len(self._model.class_names) + 32 * sizes.support
-        if self.processes > 1:  # class sums of all, and all gradients in a row
-            others += 8 * self.processes * sizes.queries * len(self._model.class_names) + gradients
+        if self.processes > 1:  # class sums of all, or what they have read in a hop, and all gradients in a row
+            read = 0 if self.memory.hops is None else 2 * self._key_shape[0]
+            others += 8 * self.processes * sizes.queries * max(len(self._model.class_names), read) + gradients
         return step + self._kept(sizes.queries, at_once, parts) + others
 
     def _kept(self, queries: int, at_once: int, parts: int) -> float:

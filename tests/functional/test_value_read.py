@@ -100,7 +100,7 @@ class TestIsThePlainLoop:
         inputs = case.inputs()
         gradients = []
         for read in (case.tiles(size), functional.value_read(case.scores(), case.values, case.origins)):
-            loss = sum(each.sin().sum() for each in read[:2] if each is not None)
+            loss = sum(each.sin().sum() for each in read if each is not None)
             assert isinstance(loss, Tensor)
             gradients.append(torch.autograd.grad(loss, inputs))
         torch.testing.assert_close(*gradients, rtol=1e-11, atol=1e-12)
@@ -112,7 +112,7 @@ def test_gradcheck(size: int) -> None:
     inputs = case.inputs()
 
     def read(*_: Tensor) -> tuple[Tensor, ...]:
-        return tuple(each for each in case.tiles(size)[:2] if each is not None)
+        return tuple(each for each in case.tiles(size) if each is not None)
 
     assert torch.autograd.gradcheck(read, inputs)
 
@@ -141,6 +141,19 @@ def test_who_reads_nothing_reads_zero_and_has_no_gradient() -> None:
         assert read.total.isneginf().all()
         gradients = torch.autograd.grad(read.shared.sum() + read.differences.sum(), inputs)
         assert all(each.eq(0).all() for each in gradients)
+
+
+@pytest.mark.parametrize("places", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_reads_of_parts_are_merged_to_that_of_the_whole(places: bool, scale: float) -> None:
+    case = Case(places=places, scale=scale)
+    whole = functional.value_read(case.scores(), case.values, case.origins)
+    slices = (slice(0, 4), slice(4, 4), slice(4, 5), slice(5, M))
+    parts = [functional.value_read(case.scores()[:, part], case.values.of(part), case.origins) for part in slices]
+    shared, differences, total = (None if each[0] is None else torch.stack(each) for each in zip(*parts, strict=True))
+    assert shared is not None
+    assert total is not None
+    check(functional.merged_value_reads(ValueRead(shared, differences, total)), whole)
 
 
 def test_sums_in_nats_are_those_in_bits() -> None:

@@ -32,7 +32,6 @@ from memlab.memory import (
     Similarity,
     StoredKeys,
     TopKMemory,
-    sharded,
 )
 from tests.conftest import random_support
 
@@ -555,8 +554,3 @@ def test_refuses_bad_settings(words: dict[str, Any], message: str) -> None:
 def test_keys_of_classes_have_no_hops(kind: Callable[..., Memory]) -> None:
     with pytest.raises(ValueError, match=r"hops=2: must be 0 with \w+Memory; full, chunked and topk have hops"):
         kind(similarity=Dot(), hops=hops_of(hops=2))
-
-
-def test_is_not_shared_out_over_processes() -> None:
-    with pytest.raises(ValueError, match="hops=2: must be 0 in several processes; a read with hops is that of one"):
-        sharded(FullMemory(similarity=Dot(), hops=hops_of(hops=2)))

@@ -21,6 +21,7 @@ from memlab.encoders import Dropout
 from memlab.index import ExactIndex
 from memlab.memory import ChunkedMemory, FullMemory, LinearMemory, Memory, PrototypeMemory, TopKMemory, sharded
 from memlab.memory.exchange import Everyone
+from memlab.memory.hops import hops_of
 from memlab.memory.index_vectors import Share, joined, share_of
 from memlab.memory.out_of_memory import OutOfMemoryError
 from memlab.memory.similarity import Cosine, Distance, Euclidean, Similarity
@@ -46,7 +47,7 @@ SIMILARITIES: dict[str, Callable[[], Similarity]] = {
 
 
 def topk(similarity: Similarity, **rule: Any) -> TopKMemory:
-    words = {"refresh_every": None, "refresh_share": 0.3, **rule}
+    words: dict[str, Any] = {"refresh_every": None, "refresh_share": 0.3, **rule}
     return TopKMemory(similarity=similarity, k=5, index=ExactIndex(), chunk_size=7, **words)
 
 
@@ -187,16 +188,31 @@ RULES: dict[str, dict[str, Any]] = {
     "some at each step": {"refresh_every": "auto"},
     "none older than 4": {"max_age": 4},
 }
+WITH_HOPS = [("some at each step", 0.0, "anew"), ("all every 3 steps", 0.4, "keep")]
+TRAININGS: list[tuple[dict[str, Any], float, str | None]] = [
+    *((rule, p, None) for rule, p in product(RULES.values(), DROPOUT)),
+    *((RULES[name], p, search) for name, p, search in WITH_HOPS),
+]
 N, QUERIES, TRAINED = 40, 9, 8
 
 
-def trained(rule: dict[str, Any], p: float, rank: int = 0, world: int = 1) -> list[Tensor]:
+def trained(rule: dict[str, Any], p: float, search: str | None, rank: int = 0, world: int = 1) -> list[Tensor]:
     """The weights that some steps lead to, whose searches are in vectors of different ages.
 
     Without dropout the cells that a step reads are fresh when it is over.
     """
     torch.manual_seed(0)
-    memory: Memory = topk(SIMILARITIES["euclidean"](), **rule).double()
+    words: dict[str, Any] = {
+        "hops": 2,
+        "values": "object+label",
+        "hop_keys": "tied",
+        "hop_search": search,
+        "answer": "read",
+    }
+    hops = None if search is None else hops_of(**words, value_dropout=0.2)
+    memory: Memory = topk(SIMILARITIES["euclidean"](), **rule, hops=hops)
+    memory.prepare(embedding_size=3, num_classes=C)
+    memory.double()
     encoder = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), Dropout(p), nn.Linear(8, 3)).double()
     parameters = [*encoder.parameters(), *memory.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.3)
@@ -226,7 +242,7 @@ def trained(rule: dict[str, Any], p: float, rank: int = 0, world: int = 1) -> li
 def train(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
-    torch.save([trained(rule, p, rank, world) for rule, p in product(RULES.values(), DROPOUT)], folder / f"{rank}.pt")
+    torch.save([trained(*each, rank, world) for each in TRAININGS], folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -236,7 +252,7 @@ def test_index_vectors_are_refreshed_when_one_process_would(world: int, tmp_path
     for process in processes:
         process.start()
     assert [status_of(process) for process in processes] == [0] * world
-    expected = [trained(rule, p) for rule, p in product(RULES.values(), DROPOUT)]
+    expected = [trained(*each) for each in TRAININGS]
     for rank in range(world):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-11, atol=1e-12)
     assert not torch.allclose(expected[0][0], expected[2][0])  # when they are refreshed makes a difference
