@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from memlab.functional import ClassRead
+from memlab.functional import ClassRead, ValueRead, merged_value_reads
 from memlab.memory.exchange import Processes
-from memlab.memory.readable import ReadableKeys, ReadWithStrongest
+from memlab.memory.readable import ReadableKeys, ReadInHop, ReadWithStrongest
 from memlab.memory.reading import ReadAll, ReadTopK
 from memlab.memory.stored_keys import StoredKeys
 from memlab.memory.strongest import Strongest
@@ -39,14 +39,14 @@ class Shared:
     """Keys of which every process holds those next to its neighbours', by rank, and knows the labels of all.
 
     What is read are the same queries in all processes, and what they give is the same too, to the bit. Between the
-    processes go, for B queries, W B C class sums, and W B k findings where the strongest keys are told.
+    processes go, for B queries, W B C class sums, W B D values for each hop, twice as many of tabr, and W B k findings
+    where the strongest keys are told or searched for.
     """
 
     stored: StoredKeys
     """The part of this process."""
 
     def _take_note(self, stored: StoredKeys, group: distributed.ProcessGroup | None) -> None:
-        assert stored.hops is None, "memories with hops are not shared out"
         self.processes = Processes.of(group)
         sizes = self.processes.of_all(torch.tensor(len(stored), device=stored.keys.device))
         self.sizes: list[int] = sizes.tolist()
@@ -69,7 +69,8 @@ class Shared:
         keys = self.processes.collected(self.stored.keys, sizes=self.sizes)
         if keys is None:
             return None
-        return StoredKeys(keys, self.labels.cpu(), self.ids.cpu(), self.stored.num_classes, self.stored.similarity)
+        stored = self.stored
+        return StoredKeys(keys, self.labels.cpu(), self.ids.cpu(), stored.num_classes, stored.similarity, stored.hops)
 
     def strongest_of_all(self, strongest: Strongest, k: int) -> Strongest:
         """The k of highest score of what each process has found among its keys, k of them or all that it has."""
@@ -170,7 +171,7 @@ class SharedReadTopK(Shared, ReadTopK):
 class _KeysOfAll(ReadableKeys):
     """What keys of all processes give the same queries: the reads of the parts are merged.
 
-    ``s_bc = log sum_r exp(s_rbc)`` with the class scores of each part.
+    ``s_bc = log sum_r exp(s_rbc)`` with the class scores of each part; see `memlab.functional.merged_value_reads`.
 
     Args:
         part: the keys of this process.
@@ -180,9 +181,18 @@ class _KeysOfAll(ReadableKeys):
     def __init__(self, part: ReadableKeys, shared: Shared) -> None:
         self._part, self._shared = part, shared
 
+    def values(self, hop: int, reader: Tensor) -> ValueRead:
+        """See `memlab.memory.readable.Readable.values`."""
+        return merged_value_reads(self._shared.processes.value_reads_of_all(self._part.values(hop, reader)))
+
     def classes(self, reader: Tensor) -> ClassRead:
         """See `memlab.memory.readable.Readable.classes`."""
         return self._merged(self._part.classes(reader))
+
+    def strongest(self, hop: int, reader: Tensor, k: int) -> ReadInHop:
+        """See `memlab.memory.readable.ReadableKeys.strongest`."""
+        strongest, total = self._part.strongest(hop, reader, k)
+        return ReadInHop(self._shared.strongest_of_all(strongest, k), self._logs_added(total))
 
     def classes_with_strongest(self, reader: Tensor, k: int) -> ReadWithStrongest:
         """See `memlab.memory.readable.ReadableKeys.classes_with_strongest`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, distributed
 
 from memlab.index import ExactIndex
-from memlab.memory import LinearMemory, PrototypeMemory, ReadAll, ReadTopK, StoredKeys, TopKMemory, sharded
+from memlab.memory import Hops, LinearMemory, PrototypeMemory, ReadAll, ReadTopK, StoredKeys, TopKMemory, sharded
 from memlab.memory.memory import Memory
 from memlab.memory.shared_reading import shared_reading
 from memlab.memory.similarity import Cosine, Euclidean
@@ -26,11 +27,28 @@ READINGS = {
 }
 
 
-def keys(similarity: Any, *, number: int = N) -> StoredKeys:
+HOPS: list[dict[str, Any]] = [
+    {"values": "object+label", "hop_keys": "tied", "hop_search": "anew", "answer": "read"},
+    {"values": "tabr", "hop_keys": "apart", "hop_search": "keep", "answer": "layer"},
+    {"values": "tabr", "hop_keys": "apart", "hop_search": "anew", "answer": "read"},
+]
+
+
+def keys(similarity: Any, *, number: int = N, hops: Hops | None = None) -> StoredKeys:
     generator = torch.Generator().manual_seed(3)
     labels = torch.randint(C, (number,), generator=generator).sort().values
     made = torch.randn(number, 3, generator=generator, dtype=torch.float64)
-    return StoredKeys(made, labels, torch.randperm(100, generator=generator)[:number], C, similarity)
+    return StoredKeys(made, labels, torch.randperm(100, generator=generator)[:number], C, similarity, hops)
+
+
+def hops_of(**words: Any) -> Hops:
+    """Prepared, with parameters that are not 0."""
+    torch.manual_seed(2)
+    made = Hops(hops=2, **words)
+    made.prepare(embedding_size=3, num_classes=C)
+    for parameter in made.parameters():
+        parameter.data = torch.randn_like(parameter) / 2
+    return made.double().eval()
 
 
 def memories() -> list[Memory]:
@@ -47,21 +65,26 @@ def found(world: int) -> list[list[Tensor]]:
     """What all cases give, and at their end the keys themselves."""
     results: list[list[Tensor]] = []
     queries = torch.randn(B, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    for similarity in (Cosine(scale=9.0), Euclidean(scale=0.7)):
-        for make in READINGS.values():
-            for number in (N, 2):
-                stored = keys(similarity, number=number)
-                reading: Any = make()
-                if world > 1:
-                    reading = shared_reading(reading)
-                    rank = distributed.get_rank()
-                    reading.open(stored.part(slice(rank * number // world, (rank + 1) * number // world)))
-                else:
-                    reading.open(stored)
-                k = min(3, number)
-                read, evidence = reading.read_with_evidence(queries, k=k)
-                again = reading.read(queries, stored.ids[:B] if number > B else None)
-                results.append([*read, *evidence, *again])
+    made = [None, *(hops_of(**words) for words in HOPS)]
+    reading: Any
+    for similarity, make, number, hops in product(
+        (Cosine(scale=9.0), Euclidean(scale=0.7)), READINGS.values(), (N, 2), made
+    ):
+        stored, reading = keys(similarity, number=number, hops=hops), make()
+        if world > 1:
+            reading = shared_reading(reading)
+            rank = distributed.get_rank()
+            reading.open(stored.part(slice(rank * number // world, (rank + 1) * number // world)))
+        else:
+            reading.open(stored)
+        k = min(3, number)
+        exclude = stored.ids[:B] if number > B else None
+        read, evidence = reading.read_with_evidence(queries, k=k)
+        again, earlier = reading.read(queries, exclude), reading.evidence_of_hops(queries, k=k, exclude=exclude)
+        assert len(earlier) == (0 if hops is None else hops.earlier)
+        results.append([*read, *evidence, *again, *(each for found in earlier for each in found)])
+        whole = reading.whole()
+        assert whole is None or whole.hops is hops
     for memory in memories():
         stored, reading = keys(memory.similarity), ReadAll()
         if world > 1:
