@@ -306,7 +306,9 @@ def test_topk_is_one_graph_of_the_nearest(setting: str, search: str, chunk_size:
 def test_searching_anew_reads_other_cells_and_stores_the_keys_of_all() -> None:
     read = []
     for search in ("anew", "keep"):
-        case = Case("full", "dot", hops=2, hop_search=search)
+        case = Case(
+            "full", "dot", hops=2, hop_search=search, value_dropout=0.2
+        )  # of values, of which keys know nothing
         case.encoder = nn.Linear(6, D).double()
         case.memory = memory = topk(Dot(), case.hops, k=4)
         memory.read(case.encoder, case.query(), case.support)

@@ -39,6 +39,15 @@ RUNS = {
     "chunked": ("memory=chunked", "memory.chunk_size=30", "encoder=lenet", "encoder.dropout=0.3", "support.size=101"),
     "topk": ("memory=topk", "encoder=mlp", "encoder.dropout=0.2"),
     "topk, ages": ("memory=topk", "memory.refresh_every=null", "memory.max_age=5", "encoder=mlp"),
+    "topk, hops": (
+        "memory=topk",
+        "memory.hops=2",
+        "memory.values=tabr",
+        "memory.hop_keys=apart",
+        "memory.value_dropout=0.2",
+        "encoder=mlp",
+        "encoder.dropout=0.2",
+    ),
     "prototypes, learned scale": ("memory=prototypes", "similarity.learn_scale=true", "datamodule.batch_size=37"),
     "linear, accumulated and clipped": (
         "memory=linear",
@@ -115,12 +124,15 @@ def test_batches_and_sets_need_not_divide(world: int, tmp_path: Path) -> None:
 def test_keys_of_the_trained_memory_are_put_together(tmp_path: Path) -> None:
     import memlab
 
-    alone = in_one(tmp_path / "alone")
-    assert together(2, tmp_path / "two") == [0, 0]
+    alone = in_one(tmp_path / "alone", "memory.hops=2")
+    assert together(2, tmp_path / "two", "memory.hops=2") == [0, 0]
+    assert_ends_alike(tmp_path / "two", alone)
     queries = torch.randint(17, (9, 1, 8, 8), dtype=torch.uint8)
     first, second = (memlab.load(each / "run").predict(queries) for each in (alone, tmp_path / "two"))
     assert first.probabilities == pytest.approx(second.probabilities, rel=1e-10)
     assert (first.evidence.ids == second.evidence.ids).all()
+    assert all((one.ids == other.ids).all() for one, other in zip(first.hops, second.hops, strict=True))
+    assert len(first.hops) == 2
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
