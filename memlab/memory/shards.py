@@ -143,7 +143,7 @@ class ShardedMemory(Sharded, ExactMemory):
             read = self.memory.opened(encoder, mine, classes, exclude, like=of_all)
         else:
             keys: Tensor = _KeysOfNone.apply(of_all, *encoder.parameters())
-            read = StoredKeys(keys, *classes[:1], mine.ids, classes.number, self.similarity, self.hops).readable()
+            read = StoredKeys(keys, classes.labels, mine.ids, classes.number, self.similarity, self.hops).readable()
         return _OfAll(read, everyone)
 
 

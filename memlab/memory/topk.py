@@ -5,33 +5,26 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memlab import draws
 from memlab.checks import check_whole_number
-from memlab.data.parts import parts
 from memlab.data.support import Support
 from memlab.device import Moment
-from memlab.functional import ClassRead, read_cells
-from memlab.index import ExactIndex, Index, Places
-from memlab.memory.batch_norm import has_batch_norm, warn_of_batch_norm
-from memlab.memory.cells import Cells
+from memlab.functional import ClassRead
+from memlab.index import ExactIndex, Index
+from memlab.memory.batch_norm import warn_of_batch_norm
 from memlab.memory.chunked import halved
-from memlab.memory.classes import Classes
 from memlab.memory.hops import Hops
 from memlab.memory.index_vectors import IndexVectors, Refresh, Share, joined
-from memlab.memory.kept_keys import kept_keys
 from memlab.memory.memory import Memory
 from memlab.memory.readable import Readable, read_after
-from memlab.memory.replay import AutocastState, RandomState
-from memlab.memory.scored_support import ScoredSupport
 from memlab.memory.similarity import Similarity
-from memlab.memory.stored_keys import StoredKeys, encoded_as_it_is
-from memlab.memory.two_pass import read_in_two_passes
+from memlab.memory.stored_keys import encoded_as_it_is
+from memlab.memory.topk_cells import CellsRead, CellsToRead
 
 Choose = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 """Of (B, D) search vectors of queries and (B, k) places found, -1 for none: (B, k) which of them are read, none last;
@@ -112,7 +105,7 @@ class TopKMemory(Memory):
         self.index = index
         self._vectors: IndexVectors | None = None
         self._interrupted: dict[str, Any] = {}
-        self._read_now: _ReadNow | None = None
+        self._read_now: CellsRead | None = None
         self._step_began: float | None = None
         self._refreshed: list[tuple[Moment, Moment]] = []
         self._seconds = {"refresh": 0.0, "step": 0.0}
@@ -151,17 +144,15 @@ class TopKMemory(Memory):
         self._refreshed.append((before, Moment(support.ids.device)))
         assert self._vectors is not None
         own = None if exclude is None else self._vectors.places.of(exclude)
-        if self.hops is None:
-            return _CellsOfClasses(self, encoder, support, own)
-        return Cells(self.hops, _CellsOfHops(self, encoder, support, own).find)
+        find = partial(self._found, own=own)
+        return CellsToRead(encoder, self.similarity, support, self.chunk_size, find, self._note).opened(self.hops)
 
-    def found(self, reader: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _found(self, reader: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What is read of what the index finds for (B, D) readers, each of which must not read one; see `Choose`."""
         vectors = self.similarity.search_vectors(reader)
         return self._choose(vectors, self.index.search(vectors, self.k, exclude=own))
 
-    def note(self, read: _ReadNow) -> None:
-        """Keep in mind what the step under way has read, until `after_step`."""
+    def _note(self, read: CellsRead) -> None:
         self._read_now = read
 
     def after_step(self) -> dict[str, Tensor | float]:
@@ -293,149 +284,3 @@ class _InTurn(ExactIndex):
 
     def _search(self, queries: Tensor, k: int, exclude: Tensor | None) -> Tensor:
         return torch.arange(len(queries) * k, device=queries.device).remainder(len(self)).view(len(queries), k)
-
-
-@dataclass
-class _ScoredCells(ScoredSupport):
-    """The unique cells of a step.
-
-    Args:
-        number: (B, K) which of the cells a query has found.
-        missing: (B, K) true where it has found none and ``number`` means nothing.
-    """
-
-    number: Tensor
-    missing: Tensor
-
-    def __post_init__(self) -> None:
-        self._vectors: dict[int, Tensor] = {}
-        number, nothing = self.number.mT, self.missing[:, 0]
-        unread = torch.ones(len(self.support), len(nothing), dtype=torch.bool, device=number.device)
-        self._unread = unread.scatter_(0, number, nothing.expand_as(number))  # (U, B), as scores lie in memory
-
-    def read_at_once(self, query: Tensor) -> ClassRead:
-        """Read all cells with one graph: each query its K, of which there are far fewer than of scores."""
-        scores = self._all_scores(query, slice(0, len(self.support))).gather(1, self.number)
-        labels = self.support.labels[self.number]
-        return read_cells(scores.masked_fill(self.missing, -torch.inf), labels, self.support.num_classes)
-
-    def scores(self, query: Tensor, part: slice) -> Tensor:
-        """Minus infinity for cells that a query does not read; see `ScoredSupport.scores`."""
-        return self._all_scores(query, part).masked_fill(self._unread[part].mT, -torch.inf)
-
-    def _all_scores(self, query: Tensor, part: slice) -> Tensor:
-        keys = self.keys(part)
-        self._vectors[part.start] = self.similarity.search_vectors(keys.detach())
-        scores: Tensor = self.similarity(query, keys)
-        return scores
-
-    @property
-    def vectors(self) -> Tensor:
-        """(U, D) search vectors of the cells as last encoded."""
-        return torch.cat(list(self._vectors.values()))
-
-
-class _CellsOfClasses(Readable):
-    """The cells of a step without hops, which are encoded when they are read.
-
-    Args:
-        memory: has the index.
-        encoder: f.
-        support: where the cells are.
-        own: (B,) place of what each query must not read, or None.
-    """
-
-    def __init__(self, memory: TopKMemory, encoder: nn.Module, support: Support, own: Tensor | None) -> None:
-        self._memory, self._encoder, self._support, self._own = memory, encoder, support, own
-
-    def classes(self, reader: Tensor) -> ClassRead:
-        """See `Readable.classes`."""
-        memory, support = self._memory, self._support
-        found, of_all = memory.found(reader, self._own)
-        missing = found < 0
-        # What is missing becomes what is found first, or any cell where nothing is: a GPU need not be waited for.
-        filled = torch.where(missing, torch.where(missing[:, :1], found.amax(), found[:, :1]), found).clamp(min=0)
-        cells, number = filled.unique(return_inverse=True)
-        scored = _ScoredCells(self._encoder, memory.similarity, support.of(cells), None, number, missing)
-        made = _Making(self._encoder, support)
-        if len(cells) <= memory.chunk_size:
-            read = scored.read_at_once(reader)
-        else:
-            chunks = parts(len(cells), memory.chunk_size)
-            read = read_in_two_passes(reader, scored, classes=Classes.of(scored.support), parts=chunks, kept=0)
-        vectors = scored.vectors if made.as_in_evaluation() else None
-        memory.note(_ReadNow(cells, vectors, len(reader), len(cells if of_all is None else of_all)))
-        return read
-
-
-class _CellsOfHops:
-    """The cells of a step with hops: keys of those that some read has found, with gradient.
-
-    Args:
-        memory: has the index.
-        encoder: f.
-        support: where the cells are.
-        own: (B,) place of what each query must not read, or None.
-    """
-
-    def __init__(self, memory: TopKMemory, encoder: nn.Module, support: Support, own: Tensor | None) -> None:
-        self._memory, self._encoder, self._support, self._own = memory, encoder, support, own
-        self._autocast = AutocastState(support.ids.device)
-        self._places = support.ids.new_empty(0)  # (U,) of the cells, in the order in which they were encoded
-        self._of_all = support.ids.new_empty(0)
-        self._keys: list[Tensor] = []
-        self._as_in_evaluation = True
-
-    def find(self, reader: Tensor) -> tuple[StoredKeys, Tensor]:
-        """See `memlab.memory.cells.Find`; cells that are not among those found before are encoded."""
-        memory = self._memory
-        found, of_all = memory.found(reader.detach(), self._own)
-        cells = found[found >= 0].unique()
-        new = cells[Places(self._places).of(cells) < 0]
-        if not len(cells) and not len(self._places):  # nothing to read: of any cell there are keys
-            new = new.new_zeros(1)
-        if len(new):
-            self._places = torch.cat([self._places, new])
-            self._keys.append(self._encoded(new))
-        self._of_all = torch.cat([self._of_all, self._support.ids[cells] if of_all is None else of_all]).unique()
-        keys = torch.cat(self._keys)
-        vectors = memory.similarity.search_vectors(keys.detach()) if self._as_in_evaluation else None
-        memory.note(_ReadNow(self._places, vectors, len(reader), len(self._of_all)))
-        read = self._support.of(self._places)
-        stored = StoredKeys(keys, read.labels, read.ids, read.num_classes, memory.similarity, memory.hops)
-        return stored, Places(self._places).of(found)
-
-    def _encoded(self, cells: Tensor) -> Tensor:
-        scored = ScoredSupport(self._encoder, self._memory.similarity, self._support.of(cells), None)
-        chunks = parts(len(cells), self._memory.chunk_size)
-        made = _Making(self._encoder, self._support)
-        with self._autocast.again():
-            keys = scored.keys(chunks[0]) if len(chunks) == 1 else kept_keys(scored, parts=chunks, kept=0)
-        self._as_in_evaluation &= made.as_in_evaluation()
-        return keys
-
-
-class _Making:
-    """Whether objects of a support that are encoded from here on become what they would in evaluation."""
-
-    def __init__(self, encoder: nn.Module, support: Support) -> None:
-        self._encoder, self._support = encoder, support
-        self._random_state, self._drawn = RandomState(support.ids.device), draws.made()
-
-    def as_in_evaluation(self) -> bool:
-        """Of those that have been encoded by now."""
-        by_chance = draws.made() > self._drawn or not self._random_state.is_as_kept()
-        return self._support.augmentation is None and not by_chance and not has_batch_norm(self._encoder)
-
-
-class _ReadNow(NamedTuple):
-    """What a step has read, until it is over."""
-
-    cells: Tensor
-    """(U,) places."""
-    vectors: Tensor | None
-    """(U, D) their search vectors, if they are as evaluation would make them."""
-    queries: int
-    """B."""
-    encoded: int
-    """Unique cells of all processes."""
