@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,8 +138,27 @@ def found_by(cases: list[Case], rank: int, world: int) -> list[list[Tensor]]:
     return found
 
 
+def sent_by(case: Case, rank: int, world: int) -> int:
+    """Bytes that a process tells the others in two reads and a backward."""
+    sent = 0
+
+    def counted(collective: Callable[..., Any], *words: Any, **rest: Any) -> Any:
+        nonlocal sent
+        sent += next(word.nbytes for word in reversed(words) if isinstance(word, Tensor))
+        return collective(*words, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_gather", "all_reduce"):
+            patch.setattr(distributed, name, partial(counted, getattr(distributed, name)))
+        case.results(slice(rank * case.queries // world, (rank + 1) * case.queries // world), sharded)
+    return sent
+
+
 def work(rank: int, world: int, folder: Path) -> None:
-    """One of the processes: all cases, and some with each fault; the first process leaves what all have found."""
+    """One of the processes: all cases, and some with each fault; the first process leaves what all have found.
+
+    And how much it has sent, of each way to find cells and of supports of two sizes.
+    """
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=world)
     found = {"none": found_by(CASES, rank, world)}
@@ -146,8 +166,10 @@ def work(rank: int, world: int, folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(who, name, faulty)
             found[fault] = found_by(TRIED, rank, world)
+    of_sizes = [TRIED[1]._replace(mode=mode, objects=objects) for mode in ("full", "topk") for objects in (20, 160)]
+    sent = [sent_by(case, rank, world) for case in of_sizes]
     if rank == 0:
-        torch.save(found, folder / "found.pt")
+        torch.save((found, sent), folder / "found.pt")
     distributed.destroy_process_group()
 
 
@@ -157,7 +179,9 @@ def test_equals_one_process_and_faults_are_seen(world: int, tmp_path: Path) -> N
     for process in processes:
         process.start()
     assert [status_of(process) for process in processes] == [0] * world
-    found = torch.load(tmp_path / "found.pt")
+    found, sent = torch.load(tmp_path / "found.pt")
+    assert sent[::2] == sent[1::2]  # it does not grow with the support
+    assert all(sent)
     for case, mine in zip(CASES, found.pop("none"), strict=True):
         in_one = case._replace(mode="full") if case.mode == "topk K = M" else case
         expected = in_one.results(slice(None), lambda memory: memory)
