@@ -22,6 +22,7 @@ from tests.data.files_of_tables import write_table
 from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_cifar, write_idx, write_svhn
 from tests.data.sequence_files import arrays
+from tests.data.text_files import write_csv
 
 CONF = REPOSITORY / "conf"
 LISTS = {"baselines"}
@@ -33,6 +34,7 @@ OPTIONS = sorted(
 )
 SEQUENCES = ["data=sequences", "data.path=files/mine.npz"]
 IMAGES = ["data.root=files", "support.size=50"]
+TEXTS = ["data=text", "data.path=files/mine.csv", "data.text=said", "data.target=about"]
 NEEDS = {
     **{f"data={name}": IMAGES for name in ("mnist", "fashion_mnist", "cifar10")},
     "data=cifar100": [*IMAGES, "datamodule.validation_fraction=0.4"],
@@ -45,6 +47,8 @@ NEEDS = {
     **{f"encoder={name}": SEQUENCES for name in ("elman", "gru", "jordan", "lstm", "peephole")},
     **{f"baselines=[knn_{name}]": [*SEQUENCES, "encoder=elman"] for name in ("dtw", "steps")},
     "data=sequences": SEQUENCES,
+    **{f"encoder={name}": TEXTS for name in ("bag", "text_conv")},
+    "data=text": TEXTS,
     "data=synthetic_table": ["data.objects=2000", "encoder=mlp"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
     **{f"evaluation/index={name}": ["evaluation=topk"] for name in ("exact", "ivf", "hnsw")},
@@ -52,7 +56,7 @@ NEEDS = {
 PACKAGE = {
     "logger=tensorboard": "tensorboard",
     "logger=wandb": "wandb",
-    "data=table": "polars",
+    **dict.fromkeys(("data=table", "data=text", "encoder=bag", "encoder=text_conv"), "polars"),
     **{f"{group}/index={name}": "faiss" for group in ("memory", "evaluation") for name in ("ivf", "hnsw")},
 }
 
@@ -74,6 +78,9 @@ def write_files(option: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     if "data=sequences" in NEEDS.get(option, []):
         root.mkdir()
         np.savez(root / "mine.npz", **arrays(100))
+    if "data=text" in NEEDS.get(option, []):
+        root.mkdir()
+        write_csv(root / "mine.csv", 100)
     if option == "data=tensors":
         root.mkdir()
         np.savez(root / "mine.npz", X=np.random.default_rng(0).normal(size=(200, 5)), y=np.arange(200) % 3)

@@ -25,6 +25,7 @@ from tests.data.folders_of_images import write_images
 from tests.data.public_files import write_idx
 from tests.data.sequence_files import write_archive
 from tests.data.story_files import write_stories, write_tasks
+from tests.data.text_files import write_csv
 from tests.trained.memories import make, pictures
 
 README = (REPOSITORY / "README.md").read_text()
@@ -56,6 +57,9 @@ def test_training_commands_run(text: str, command: Callable[..., Outcome], tmp_p
     if "data=table" in text:
         pytest.importorskip("polars")
         write_table(tmp_path / "adult.csv", target="income")
+    if "data=text" in text:
+        pytest.importorskip("polars")
+        write_csv(tmp_path / "reviews.csv", 400)
     if "data=sequences" in text:
         write_archive(tmp_path / "JapaneseVowels", train=200, test=20)
     if "task=questions" in text:

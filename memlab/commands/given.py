@@ -14,6 +14,7 @@ from memlab.files import in_utf8
 
 if TYPE_CHECKING:
     from memlab.data.columns import Columns
+    from memlab.data.texts import Texts
     from memlab.trained import Answer, TrainedMemory
 
 
@@ -28,7 +29,7 @@ class Given(NamedTuple):
     """(n,) class names, where they are told: by folders, an array ``y``, or a column."""
 
 
-FILES = "pictures, folders, a file of arrays, a table (.csv, .tsv, .parquet), or sequences (.npz, .ts)"
+FILES = "pictures, folders, a file of arrays, a table (.csv, .tsv, .parquet), sequences (.npz, .ts) or texts"
 ARRAYS, TABLES = (".npz", ".pt", ".safetensors"), (".csv", ".tsv", ".parquet")
 
 
@@ -128,6 +129,8 @@ def collect(
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: there is no such file")
+    if memory.kind.texts is not None:
+        return _texts(memory.kind.texts, paths, labelled=labelled, target=target)
     if memory.kind.is_sequence:
         return _sequences(paths, labelled=labelled, target=target)
     columns = memory.kind.columns
@@ -149,6 +152,35 @@ def collect(
             f" as {memory.kind.wanted}"
         )
     return _labelled_pictures(paths) if labelled else _pictures(paths)
+
+
+def typed(memory: TrainedMemory, given: Sequence[str]) -> Given:
+    """Texts that are given themselves.
+
+    Raises:
+        ValueError: if they are no objects of the memory.
+    """
+    from memlab.data.texts import not_known, quoted
+
+    if memory.kind.texts is None:
+        raise ValueError(f"--text: is for a memory of texts; must be given {memory.kind.wanted}")
+    for note in not_known(memory.kind.texts, given):
+        print(f"warning: {note}", file=sys.stderr)
+    return Given(list(given), [quoted(text) for text in given], None)
+
+
+def _texts(texts: Texts, paths: Sequence[Path], *, labelled: bool, target: str | None) -> Given:
+    """The texts of a file, or of a folder."""
+    from memlab.data.datasets.text_file import read_texts
+    from memlab.data.texts import not_known
+
+    path, *others = paths
+    if others:
+        raise ValueError(f"{others[0]}: must be given alone, a file or a folder of texts")
+    found = read_texts(path, text=texts.column, target=(target or texts.target) if labelled else None)
+    for note in not_known(texts, found.texts):
+        print(f"warning: {path}: {note}", file=sys.stderr)
+    return Given(found.texts, found.sources(), found.labels)
 
 
 def _sequences(paths: Sequence[Path], *, labelled: bool, target: str | None) -> Given:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memlab.commands.given import add_memory, add_queries, answered, collect, told, told_if_unwritable
+from memlab.commands.given import add_memory, add_queries, answered, collect, told, told_if_unwritable, typed
 
 if TYPE_CHECKING:
     from memlab.questions.answered import AnsweredQuestion
@@ -19,10 +19,10 @@ SHOWN = 0.005
 """Least weight of a sentence in any hop that is shown."""
 
 DESCRIPTION = """\
-Classify picture files, folders of them, the rows X of a .npz, .pt or .safetensors file, or those of a table with a
-trained memory. A table, .csv, .tsv or .parquet, has columns of numbers in the order of training, below a line of names
-or without one. Each answer has its probability, the stored objects that weighed most in it, and, of a memory with
-calibration objects, its credibility: small, if no class fits as well as true classes do.
+Classify picture files, folders of them, the rows X of a .npz, .pt or .safetensors file, those of a table, or texts, of
+a file or given with --text, with a trained memory. A table, .csv, .tsv or .parquet, has columns of numbers in the order
+of training, below a line of names or without one. Each answer has its probability, the stored objects that weighed most
+in it, and, of a memory with calibration objects, its credibility: small, if no class fits as well as true classes do.
 
 A run of task=questions is asked with --story and --question, and tells the sentences that it has read.
 """
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_queries(parser, at_least_one=False)
     parser.add_argument("--story", type=Path, default=None, metavar="FILE", help="a story, a sentence on each line")
     parser.add_argument("--question", action="append", default=[], metavar="TEXT", help="about it; may be given again")
+    parser.add_argument("--text", action="append", default=[], help="a text to classify; may be given again")
     parser.add_argument("--csv", type=Path, default=None, help="write the answers and all probabilities to this file")
 
 
@@ -45,10 +46,10 @@ def run(arguments: argparse.Namespace) -> str:
 
     if arguments.story is not None or arguments.question or has_network(arguments.memory):
         return _asked(arguments)
-    if not arguments.files:
-        raise ValueError("FILES: must be given, what is to be classified")
+    if bool(arguments.files) == bool(arguments.text):
+        raise ValueError("FILES: must be given, what is to be classified; or --text, and not both")
     memory = load(arguments.memory)
-    given = collect(memory, arguments.files)
+    given = typed(memory, arguments.text) if arguments.text else collect(memory, arguments.files)
     answer = answered(memory, given, k=arguments.k, coverage=arguments.coverage)
     if arguments.csv is not None:
         _write_csv(arguments.csv, answer, given.names)

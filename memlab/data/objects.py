@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map  # dicts, lists and tuples
 
 from memlab.data.columns import Columns
 from memlab.data.sequences import Sequences
+from memlab.data.texts import Texts
 
 IQR_OF_NORMAL = 1.349
 ENOUGH = 100_000
@@ -29,6 +30,7 @@ class ObjectStore:
         labels: (N,) class ids, int64; -1 for an object that is left out and in no class.
         class_names: name of each class, by class id.
         columns: of rows of a table, (N, F), in which NaN is a missing value; None for other objects.
+        texts: of texts, `Sequences` of (T, 1) numbers of tokens; None for other objects.
 
     Raises:
         ValueError: if the sizes do not agree, a label has no class, an input is NaN or infinite, or anything is of
@@ -36,7 +38,13 @@ class ObjectStore:
     """
 
     def __init__(
-        self, *, inputs: Any, labels: Tensor, class_names: tuple[str, ...], columns: Columns | None = None
+        self,
+        *,
+        inputs: Any,
+        labels: Tensor,
+        class_names: tuple[str, ...],
+        columns: Columns | None = None,
+        texts: Texts | None = None,
     ) -> None:
         check_whole_numbers("labels", labels)
         for leaf in tree_leaves(inputs):
@@ -54,6 +62,7 @@ class ObjectStore:
         self.labels = labels
         self.class_names = class_names
         self.columns = columns
+        self.texts = texts
         self.mean = tree_map(lambda _: torch.zeros(()), inputs)
         self.deviation = tree_map(lambda _: torch.ones(()), inputs)
 
@@ -90,8 +99,10 @@ class ObjectStore:
         number by number, unless they are uint8, pixels, all else as one. What differs by rounding alone is constant:
         its mean is subtracted, and it is left at that. Rows of a table have the median for the mean and the range of
         half of the rows in the place of the deviation, which no single value can make useless, of what is there; codes
-        of words stay as they are.
+        of words and tokens of texts stay as they are.
         """
+        if self.texts is not None:
+            return
         if self.columns is not None:
             middle, spread = _middle(self.inputs, rows, torch.tensor(self.columns.words) > 0)
             self.mean, self.deviation = middle.to(self.device), spread.to(self.device)

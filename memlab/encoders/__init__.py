@@ -11,12 +11,14 @@ from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
 from memlab.encoders.sequences import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
 from memlab.encoders.tables import TableEncoder
+from memlab.encoders.texts import Bag, TextConv
 from memlab.encoders.vectors import MLP, Linear
 
 __all__ = [
     "GRU",
     "LSTM",
     "MLP",
+    "Bag",
     "Conv",
     "Dropout",
     "Elman",
@@ -28,5 +30,6 @@ __all__ = [
     "ResNet",
     "SequenceEncoder",
     "TableEncoder",
+    "TextConv",
     "TorchvisionBackbone",
 ]

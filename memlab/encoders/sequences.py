@@ -27,6 +27,7 @@ from memlab.encoders.recurrent_layers import (
     gru_layer,
     lstm_layer,
 )
+from memlab.encoders.texts import TokenVectors
 
 POOLINGS = ("last", "mean", "max", "attention")
 
@@ -41,6 +42,9 @@ class SequenceOptions(Projection, total=False):
     pooling: Required[str]
     window: Required[int]
     truncate: Required[int | None]
+    words: int | None
+    word_size: int
+    word_dropout: float
 
 
 class Recurrent(nn.Module):
@@ -51,6 +55,7 @@ class Recurrent(nn.Module):
         features: m.
         hidden_size, layers, bidirectional, pooling, window, truncate: see `SequenceEncoder`.
         dropout: share of the numbers of each step dropped between layers.
+        vectors: of tokens, which steps then are; None for steps of numbers.
     """
 
     def __init__(
@@ -65,8 +70,10 @@ class Recurrent(nn.Module):
         window: int,
         truncate: int | None,
         dropout: float,
+        vectors: TokenVectors | None,
     ) -> None:
         super().__init__()
+        self.vectors = vectors
         check_whole_number("hidden_size", hidden_size)
         directions = 2 if check_switch("bidirectional", bidirectional) else 1
         self.width = directions * hidden_size
@@ -85,7 +92,7 @@ class Recurrent(nn.Module):
     def forward(self, sequences: Tensor) -> Tensor:
         """(B, T, m), NaN behind the end of each, to (B, width)."""
         present = there(sequences)
-        steps = sequences.masked_fill(~present[..., None], 0)
+        steps = sequences.masked_fill(~present[..., None], 0) if self.vectors is None else self.vectors(sequences)
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, nn.ModuleList)
             if number:
@@ -132,6 +139,9 @@ class SequenceEncoder(Projected):
         window: n of ``o_k = sum_{i=0}^{2n} a_i h_{k+i-n}`` with learned a, whose sum is 1, before pooling; 0 for none.
         truncate: k, after so many steps of a direction the state is taken as given: no gradient goes farther back; None
             for no limit.
+        words: V, numbers that tokens of texts have; None for steps of numbers.
+        word_size: of the vector of a token.
+        word_dropout: share of the tokens that are not known at a training step.
         projection: ``embedding_size``, ``normalisation``, ``dropout`` (between layers too); see `Projected`.
 
     Raises:
@@ -152,13 +162,17 @@ class SequenceEncoder(Projected):
         pooling: str,
         window: int,
         truncate: int | None,
+        words: int | None = None,
+        word_size: int = 64,
+        word_dropout: float = 0.0,
         **projection: Unpack[Projection],
     ) -> None:
         if len(input_shape) != 2 or input_shape[1] is None:
             raise ValueError(f"input_shape={tuple(input_shape)}: must be (steps, numbers of a step), sequences")
+        vectors = None if words is None else TokenVectors(words, size=word_size, dropout=word_dropout)
         trunk = Recurrent(
             layer,
-            input_shape[1],
+            input_shape[1] if vectors is None else word_size,
             hidden_size=hidden_size,
             layers=layers,
             bidirectional=bidirectional,
@@ -166,6 +180,7 @@ class SequenceEncoder(Projected):
             window=window,
             truncate=truncate,
             dropout=check_number("dropout", projection.get("dropout", 0.0), at_least=0, below=1),
+            vectors=vectors,
         )
         super().__init__(trunk, width=trunk.width, **projection)
 

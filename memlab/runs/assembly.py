@@ -162,7 +162,7 @@ def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
 
 
 def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
-    """What an encoder takes of the objects by name: their ``input_shape``, and of columns the number of ``words``.
+    """What an encoder takes of the objects by name: their ``input_shape``, and of columns and texts how many ``words``.
 
     Raises:
         ValueError: for rows with words or missing values, and an encoder that does not know them from numbers.
@@ -170,10 +170,16 @@ def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
     module, _, name = encoder._target_.rpartition(".")
     own = {"input_shape": store.input_shape}
     taken: dict[str, inspect.Parameter] = {}
+    takes_all = reads_sequences = False
     with suppress(Exception):  # `instantiate` tells of a target that there is not
-        taken = dict(inspect.signature(getattr(import_module(module), name)).parameters)
-        if "input_shape" not in taken and not any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        kind = getattr(import_module(module), name)
+        reads_sequences = getattr(kind, "reads_sequences", False)
+        taken = dict(inspect.signature(kind).parameters)
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in taken.values())
+        if "input_shape" not in taken and not takes_all:
             own = {}
+    if store.texts is not None and reads_sequences and ("words" in taken or takes_all):
+        return {**own, "words": len(store.texts.vocabulary)}
     if store.columns is None:
         return own
     if "words" in taken:

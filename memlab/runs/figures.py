@@ -5,6 +5,7 @@ Names of data and of classes are drawn as they are: a dollar sign in them does n
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from memlab.runs.results import CURVES, read_curves
 SAME, OTHER = "tab:blue", "tab:orange"
 COLUMNS = 9
 """So many objects beside a test object if several reads share them."""
+LETTERS, LINES = 24, 8
+"""Of a text, in the place of a picture."""
 
 
 def draw_learning_curve(metrics_csv: Path, target: Path, *, title: str, best_epoch: int, note: str) -> None:
@@ -140,14 +143,17 @@ def _draw_answer(picture: Axes, words: Axes, prediction: Prediction, row: int, s
 
 
 def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> None:
-    """Draw grey and colour images as such, sequences of measures as lines, all else as a matrix; of a tree one part.
+    """Draw images as such, texts as words, sequences of measures as lines, all else as a matrix; of a tree one part.
 
     The last dimension of a matrix is across.
     """
     inputs = tree_leaves(store.inputs)[0]
     raw = raw_objects(inputs, torch.tensor([row]))[0].cpu().float().numpy()
     lowest = min(raw.min(), 0)
-    if isinstance(inputs, Sequences) and inputs.dtype is not torch.uint8:
+    if store.texts is not None:
+        lines = textwrap.wrap(store.texts.text(torch.from_numpy(raw)), LETTERS, max_lines=LINES, placeholder=" …")
+        axes.text(0.05, 0.95, "\n".join(lines), fontsize=5, va="top", transform=axes.transAxes, parse_math=False)
+    elif isinstance(inputs, Sequences) and inputs.dtype is not torch.uint8:
         axes.plot(raw, linewidth=0.8)
     elif raw.ndim == 3 and len(raw) in (1, 3):
         axes.imshow((raw.transpose(1, 2, 0) - lowest) / max(raw.max() - lowest, 1), cmap="gray_r")

@@ -56,6 +56,7 @@ def keep_trained(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any
         return f'trained memory kept; load it with memlab.load("{folder}", encoder=...), given an encoder of your class'
     rows = "TABLE.npz" if trained.kind.columns is None else "TABLE.csv"
     others = "SEQUENCES.npz" if trained.kind.is_sequence else rows
+    others = '--text "..."' if trained.kind.texts is not None else others
     given = "PICTURE" if trained.kind.is_picture else others
     return f"classify with it: memlab predict {folder} {given}"
 
@@ -77,7 +78,7 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
             "similarity": recipe_in(cfg.similarity),
             "reading": recipe_in(cfg.evaluation),
         },
-        kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels, store.columns),
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, run.datamodule.data.levels, store.columns, store.texts),
         mean=store.mean,
         deviation=store.deviation,
         dtype=model.dtype,  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from memlab.data.columns import Columns
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
+from memlab.data.texts import Texts
 from memlab.memory import ReadAll, Similarity
 from memlab.memory.stored_keys import encoded_as_it_is
 from memlab.trained.hops import NamedHops
@@ -87,9 +88,8 @@ class Model:
         if (columns := self.kind.columns) is not None and "words" not in self.recipes["encoder"]["arguments"]:
             _check_nothing_missing(raw, columns)
         inputs = Sequences.of_padded(raw) if self.kind.is_sequence else raw
-        store = ObjectStore(
-            inputs=inputs, labels=torch.full((len(raw),), -1), class_names=(), columns=self.kind.columns
-        )
+        labels, kind = torch.full((len(raw),), -1), self.kind
+        store = ObjectStore(inputs=inputs, labels=labels, class_names=(), columns=kind.columns, texts=kind.texts)
         store.place(inputs_on=self.device, compute_on=self.device)
         store.mean, store.deviation = self.mean, self.deviation
         support = Support(store, torch.arange(len(raw), device=self.device), self.dtype)
@@ -114,6 +114,7 @@ class Model:
             "inputs": _name(self.kind.dtype),
             "levels": self.kind.levels,
             **({} if self.kind.columns is None else {"columns": self.kind.columns.described()}),
+            **({} if self.kind.texts is None else {"texts": self.kind.texts.described()}),
             "dtype": _name(self.dtype),
             "autocast": None if self.autocast is None else _name(self.autocast),
             "batch_size": self.batch_size,
@@ -149,7 +150,10 @@ def read_model(
             DTYPES[described["inputs"]],
             check_whole_number("levels", described["levels"]),
             Columns.from_described(described["columns"]) if "columns" in described else None,
+            Texts.from_described(described["texts"]) if "texts" in described else None,
         )
+        if kind.texts is not None and kind.shape != (None, 1):
+            raise ValueError(f"objects of shape {kind.shape} are no texts")
         if kind.columns is not None and kind.shape != (len(kind.columns),):
             raise ValueError(f"objects of shape {kind.shape} have {len(kind.columns)} columns")
         dtype, named = DTYPES[described["dtype"]], described["autocast"]
@@ -157,8 +161,9 @@ def read_model(
         batch_size = check_whole_number("batch_size", described["batch_size"])
         recipes = {part: described[part] for part in ("encoder", "similarity", "reading")}
         own = None if kind.columns is None else list(kind.columns.words)
-        if own is not None and recipes["encoder"]["arguments"].get("words", own) != own:
-            raise ValueError("the encoder has other words than the columns")
+        known = own if kind.texts is None else len(kind.texts.vocabulary)
+        if known is not None and recipes["encoder"]["arguments"].get("words", known) != known:
+            raise ValueError("the encoder has other words than the columns, or the texts")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RefusedMemoryError(f"the model is described in no known way ({error})") from error
     reading = build(recipes["reading"], READINGS, name="reading")

@@ -23,6 +23,7 @@ from memlab.data.columns import Columns, listed
 from memlab.data.datasets.image_cache import decoded, fitted
 from memlab.data.frames import frame_of, read_frame
 from memlab.data.sequences import Sequences, padded
+from memlab.data.texts import Texts
 from memlab.files import in_utf8
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,14 @@ class ObjectKind:
         dtype: of raw inputs.
         levels: lightest grey of uint8 images, 255 in picture files.
         columns: of rows of a table; None for other objects.
+        texts: of texts; None for other objects.
     """
 
     shape: tuple[int | None, ...]
     dtype: torch.dtype
     levels: int = 255
     columns: Columns | None = None
+    texts: Texts | None = None
 
     @property
     def is_picture(self) -> bool:
@@ -82,7 +85,7 @@ class ObjectKind:
             inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
                 numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows,
                 by name or in order; arrays have the codes of words in them, and NaN where a value is missing. Of
-                sequences an array (n, T, m) has NaN behind the end of each.
+                sequences an array (n, T, m) has NaN behind the end of each. Of texts one, or many.
             size: objects of a batch; the last one may be smaller.
 
         Raises:
@@ -90,6 +93,8 @@ class ObjectKind:
         """
         if self.columns is not None and not isinstance(inputs, np.ndarray | Tensor):
             inputs = self._rows(inputs, self.columns)
+        if self.texts is not None and not isinstance(inputs, Sequences | np.ndarray | Tensor):
+            inputs = self._texts(inputs, self.texts)
         if isinstance(inputs, Sequences):
             for rows in torch.arange(len(inputs)).split(size):
                 start = int(rows[0])
@@ -150,11 +155,11 @@ class ObjectKind:
 
         Args:
             raw: (n, ...) raw inputs.
-            keep: ``raw``; ``thumbnails``, images of at most 32 pixels a side, rows of a table, nothing of other
+            keep: ``raw``; ``thumbnails``, images of at most 32 pixels a side, rows of a table, texts, nothing of other
                 objects; ``none``.
         """
         check_choice("keep", keep, KEPT)
-        if keep == "none" or (keep == "thumbnails" and not self.is_picture and self.columns is None):
+        if keep == "none" or (keep == "thumbnails" and not (self.is_picture or self.columns or self.texts)):
             return None
         if self.is_sequence:
             return raw.to(torch.promote_types(raw.dtype, torch.float32))  # which may have NaN, whatever comes to it
@@ -174,6 +179,14 @@ class ObjectKind:
         for note in notes:
             log.warning(note)
         return rows
+
+    def _texts(self, inputs: Any, texts: Texts) -> Sequences:
+        """Tokens of a text or of many."""
+        given = [inputs] if isinstance(inputs, str) else list(inputs)
+        for place, each in enumerate(given):
+            if not isinstance(each, str):
+                raise ValueError(f"inputs[{place}]: is of type {type(each).__name__}; must be {self.wanted}")
+        return texts.encoded(given)
 
     def _many(self, inputs: Any) -> Iterable[Any]:
         """The objects among what is given one by one."""
@@ -244,6 +257,8 @@ class ObjectKind:
         """What an object may be given as, in words."""
         if self.columns is not None:
             return f"a row with the columns {listed(self.columns.names)}"
+        if self.texts is not None:
+            return "a text"
         dtype = str(self.dtype).removeprefix("torch.")
         if self.is_sequence:
             return f"a sequence, an array (steps, {self.shape[1]}) of {dtype}"

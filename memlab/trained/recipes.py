@@ -15,6 +15,7 @@ Recipe = Mapping[str, Any]
 """A class by name, and what to make it with: numbers, words, lists and recipes."""
 
 ENCODERS = (
+    "memlab.encoders.Bag",
     "memlab.encoders.Conv",
     "memlab.encoders.Elman",
     "memlab.encoders.GRU",
@@ -26,6 +27,7 @@ ENCODERS = (
     "memlab.encoders.PeepholeLSTM",
     "memlab.encoders.ResNet",
     "memlab.encoders.TableEncoder",
+    "memlab.encoders.TextConv",
     "memlab.encoders.TorchvisionBackbone",
     "torch.nn.Flatten",
 )

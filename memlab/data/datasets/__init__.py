@@ -9,6 +9,7 @@ from memlab.data.datasets.sequence_file import sequences
 from memlab.data.datasets.story_file import StoryData, story_file
 from memlab.data.datasets.table import table
 from memlab.data.datasets.tensor_file import tensor_file
+from memlab.data.datasets.text_file import text
 from memlab.data.datasets.torchvision_images import torchvision_images
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "synthetic_table",
     "table",
     "tensor_file",
+    "text",
     "torchvision_images",
     "varied",
 ]

@@ -119,5 +119,8 @@ def _flipped(labels: Tensor, rows: Tensor, num_classes: int, *, share: float, se
 def _relabelled(
     data: LabelledData, labels: Tensor, class_names: tuple[str, ...], train_rows: Tensor, test_rows: Tensor
 ) -> LabelledData:
-    store = ObjectStore(inputs=data.store.inputs, labels=labels, class_names=class_names, columns=data.store.columns)
+    given = data.store
+    store = ObjectStore(
+        inputs=given.inputs, labels=labels, class_names=class_names, columns=given.columns, texts=given.texts
+    )
     return replace(data, store=store, train_rows=train_rows, test_rows=test_rows)

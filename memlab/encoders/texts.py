@@ -1,0 +1,159 @@
+"""Encoders of texts: tokens as learned vectors, a bag of them or convolutions over them, then one embedding.
+
+A text is (T, 1) numbers of tokens, and those encoded together are as long as the longest of them, NaN behind the end of
+each. What is behind its end changes nothing of the embedding of a text, nor of its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memlab import draws, functional
+from memlab.checks import check_choice, check_number, check_whole_number
+from memlab.data.sequences import there
+from memlab.data.vocabulary import PADDING, UNKNOWN
+from memlab.encoders.projection import Projected, Projection
+
+BAGS = ("mean", "max", "sum")
+
+
+class TokenVectors(nn.Module):
+    """A learned vector of each token, ``E[token]``; in training some are read as one that is not known.
+
+    Args:
+        words: V, numbers that tokens have.
+        size: of a vector.
+        dropout: share of the tokens that are not known at a training step, by step and text (`memlab.draws`).
+    """
+
+    def __init__(self, words: int, *, size: int, dropout: float) -> None:
+        super().__init__()
+        check_whole_number("word_size", size)
+        self.dropout = check_number("word_dropout", dropout, at_least=0, below=1)
+        self.vectors = nn.Embedding(check_whole_number("words", words), size, padding_idx=PADDING)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """(B, T, 1), NaN behind the end of each, to (B, T, size), 0 there."""
+        tokens = texts.squeeze(-1).nan_to_num(PADDING).long()
+        if self.training and self.dropout:
+            dropped = draws.dropped(*tokens.shape, p=self.dropout, device=tokens.device)
+            tokens = torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens)
+        vectors: Tensor = self.vectors(tokens)
+        return vectors
+
+
+class Bag(Projected):
+    """``u = A g(E[x_1], ..., E[x_T]) + b``, g the mean, the maximum or the sum: what stands in a text, in any order.
+
+    Args:
+        input_shape: (T, 1), T being None where texts have different lengths.
+        words: V, numbers that tokens have; None for objects that are no texts, which are refused.
+        word_size: of the vector of a token.
+        word_dropout: see `TokenVectors`.
+        pooling: g, ``mean``, ``max`` or ``sum``.
+        projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
+
+    Raises:
+        ValueError: for a value out of range, or objects that are no texts.
+    """
+
+    reads_sequences = True
+    """See `memlab.encoders.sequences.SequenceEncoder`."""
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int | None],
+        words: int | None = None,
+        word_size: int,
+        word_dropout: float,
+        pooling: str,
+        **projection: Unpack[Projection],
+    ) -> None:
+        vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
+        super().__init__(_Bag(vectors, check_choice("pooling", pooling, BAGS)), width=word_size, **projection)
+
+
+class _Bag(nn.Module):
+    def __init__(self, vectors: TokenVectors, pooling: str) -> None:
+        super().__init__()
+        self.vectors, self._pooling = vectors, pooling
+
+    def forward(self, texts: Tensor) -> Tensor:
+        vectors: Tensor = self.vectors(texts)
+        present = there(texts)
+        if self._pooling == "sum":
+            return vectors.sum(1)
+        return (functional.pool_mean if self._pooling == "mean" else functional.pool_max)(vectors, present)
+
+
+class TextConv(Projected):
+    """Convolutions of several widths over the tokens, the maximum of each over time, side by side (Kim 2014).
+
+    ``c_t = relu(W [x_t, ..., x_{t+w-1}] + b)`` of each width w, with zeros behind the end of a text.
+
+    Args:
+        input_shape: (T, 1), T being None where texts have different lengths.
+        words: V, numbers that tokens have; None for objects that are no texts, which are refused.
+        word_size: of the vector of a token.
+        word_dropout: see `TokenVectors`.
+        widths: w, tokens that a filter sees.
+        filters: of each width.
+        projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
+
+    Raises:
+        ValueError: for a value out of range, or objects that are no texts.
+    """
+
+    reads_sequences = True
+    """See `memlab.encoders.sequences.SequenceEncoder`."""
+
+    def __init__(
+        self,
+        *,
+        input_shape: Sequence[int | None],
+        words: int | None = None,
+        word_size: int,
+        word_dropout: float,
+        widths: Sequence[int],
+        filters: int,
+        **projection: Unpack[Projection],
+    ) -> None:
+        vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
+        if not widths:
+            raise ValueError("widths=[]: must be one whole number or more")
+        sizes = [check_whole_number("widths", width) for width in widths]
+        check_whole_number("filters", filters)
+        super().__init__(_TextConv(vectors, word_size, sizes, filters), width=len(sizes) * filters, **projection)
+
+
+class _TextConv(nn.Module):
+    def __init__(self, vectors: TokenVectors, size: int, widths: Sequence[int], filters: int) -> None:
+        super().__init__()
+        self.vectors = vectors
+        self.convolutions = nn.ModuleList(nn.Conv1d(size, filters, width) for width in widths)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        present, by_feature = there(texts), self.vectors(texts).mT
+        made = []
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv1d)
+            found = convolution(F.pad(by_feature, (0, convolution.kernel_size[0] - 1))).relu()
+            made.append(functional.pool_max(found.mT, present))
+        return torch.cat(made, dim=-1)
+
+
+def check_texts(input_shape: Sequence[int | None], words: int | None) -> int:
+    """Return V of texts.
+
+    Raises:
+        ValueError: for other objects.
+    """
+    if words is None or len(input_shape) != 2:
+        raise ValueError(f"input_shape={tuple(input_shape)}: must be texts, as of data=text")
+    return words

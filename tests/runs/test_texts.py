@@ -1,0 +1,155 @@
+"""Texts from their file to answers on new ones: in the commands that people type."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from memlab.trained import RefusedMemoryError, load
+from tests.conftest import SMOKE, Command, Outcome
+from tests.data.text_files import texts, write_csv, write_folder
+from tests.runs.test_trained_memory import WHOLE_TEST, equal, told
+
+MINE = ("data=text", "data.path=mine.csv", "data.text=said", "data.target=about", "encoder.word_size=8")
+
+
+def test_from_a_file_to_answers(command: Callable[..., Outcome], memlab: Command, tmp_path: Path) -> None:
+    """One run serves all of this, as it takes longest."""
+    pytest.importorskip("polars")
+    write_csv(tmp_path / "mine.csv", 200)
+    write_csv(tmp_path / "test.csv", 40, seed=1)
+    words = ("data.test_path=test.csv", "trainer.max_epochs=15", "optimizer.lr=1e-2", "figures=true")
+    outcome = command(*WHOLE_TEST, *MINE, *words)
+    assert outcome.status == 0, outcome.err
+    assert '--text "..."' in outcome.out
+    run = outcome.run_folders[0]
+    assert "test: 40 texts of" in (run / "train.log").read_text()
+    check_answers(run, memlab, tmp_path)
+    check_that_evidence_is_in_words(run, memlab)
+    check_that_what_is_forgotten_leaves_no_trace(run)
+    check_that_mistakes_are_told(run, memlab, tmp_path)
+
+
+def check_answers(run: Path, memlab: Command, tmp_path: Path) -> None:
+    """They are those of the run's test to the bit, whatever is asked beside."""
+    ids, labels, mass = told(run)
+    memory, test = load(run), texts(40, seed=1)
+    assert equal(memory.predict([test[place - 200][0] for place in ids]), labels, mass)
+    assert json.loads((run / "results.json").read_text())["test/accuracy"] > 0.9
+    write_folder(tmp_path / "more", 20, seed=2)
+    write_csv(tmp_path / "more.csv", 20, seed=2)
+    for given in ("more", "more.csv"):
+        status, out, err = memlab("evaluate", run, tmp_path / given, "--json")
+        assert status == 0, err
+        assert json.loads(out)["accuracy"] > 0.9
+    status, out, _ = memlab("predict", run, tmp_path / "more.csv", "--csv", tmp_path / "answers.csv")
+    assert status == 0
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["input"] == f'more.csv row 1: "{texts(20, seed=2)[0][0]}"'
+
+
+def check_that_evidence_is_in_words(run: Path, memlab: Command) -> None:
+    status, out, err = memlab("predict", run, "--text", "We saw a trout.", "--text", "Heron!", "--k", "2", "--json")
+    assert (status, err) == (0, "")
+    fish, birds = json.loads(out)
+    assert (fish["label"], birds["label"]) == ("fish", "birds")
+    assert fish["input"] == '"We saw a trout."'
+    said = {f'mine.csv row {row + 1}: "{text}"' for row, (text, name) in enumerate(texts(200)) if name == "fish"}
+    assert {each["source"] for each in fish["evidence"]} <= said
+    assert texts(200)[0][0].lower()[:-1] in (run / "figures" / "evidence.html").read_text().lower()
+    status, out, err = memlab("predict", run, "--text", "Qwertz", "--text", "")
+    assert status == 0
+    assert 'warning: 2 texts, as "Qwertz", have no words that training has seen' in err
+
+
+def check_that_what_is_forgotten_leaves_no_trace(run: Path) -> None:
+    memory, new = load(run), [text for text, _ in texts(5, seed=4)]
+    before, digest = memory.predict(new), memory.digest
+    ids = memory.add(["A dodo was extinct.", "The dodo, again."], "dodo")
+    assert load(run).classes[-1] == "dodo"
+    memory.forget(ids)
+    assert memory.digest == load(run).digest == digest
+    np.testing.assert_array_equal(memory.predict(new).probabilities, before.probabilities)
+    assert memory.predict(new[0]).labels == before.labels[:1]
+
+
+def check_that_mistakes_are_told(run: Path, memlab: Command, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("text,n\na,b\n")
+    (tmp_path / "broken.jsonl").write_text("{\n")
+    for words, line in (
+        (["predict", run], "FILES: must be given, what is to be classified; or --text, and not both"),
+        (["predict", run, "a.txt", "--text", "a"], "and not both"),
+        (["predict", run, tmp_path / "none.txt"], "none.txt: there is no such file"),
+        (["predict", run, tmp_path / "other.csv"], "text=said: "),
+        (["predict", run, tmp_path / "broken.jsonl"], "line 1 is no JSON"),
+        (["predict", run, tmp_path / "more.csv", tmp_path / "other.csv"], "must be given alone"),
+        (["evaluate", run, tmp_path / "more.csv", "--target", "kind"], "target=kind: "),
+        (["export", run, "--onnx", tmp_path / "m.onnx"], "sequences have any number of steps"),
+    ):
+        status, _, err = memlab(*words)
+        assert status == 1, words
+        assert line in err
+        assert len(err.splitlines()) == 1
+    with pytest.raises(ValueError, match=r"inputs\[1\]: is of type int; must be a text"):
+        load(run).predict(["a", 3])
+    manifest = run / "memory" / "memory.json"
+    whole = manifest.read_text()
+    for part, value in (("vocabulary", ["a"]), ("tokens", "bytes"), ("longest", "long")):
+        found = json.loads(whole)
+        found["model"]["texts"][part] = value
+        manifest.write_text(json.dumps(found))
+        with pytest.raises(RefusedMemoryError):
+            load(run)
+
+
+def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[..., Outcome]) -> None:
+    run = command(*SMOKE).run_folders[0]
+    status, _, err = memlab("predict", run, "--text", "three")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert "--text: is for a memory of texts; must be given an array (1, 8, 8)" in err or "a picture file" in err
+
+
+@pytest.mark.parametrize("encoder", ["bag", "text_conv", "gru"])
+def test_chunked_trains_as_full_does_with_dropout_on(
+    encoder: str, command: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    pytest.importorskip("polars")
+    write_csv(tmp_path / "mine.csv", 70)
+    dropout = ("encoder.dropout=0.4", "encoder.word_dropout=0.2", "trainer.precision=64-true")
+    found: list[dict[str, torch.Tensor]] = []
+    for memory in (["memory=full"], ["memory=chunked", "memory.chunk_size=7"]):
+        words = (*SMOKE, *MINE, f"encoder={encoder}", *dropout, *memory, f"hydra.run.dir=outputs/{len(found)}")
+        outcome = command(*words)
+        assert outcome.status == 0, outcome.err
+        checkpoint = tmp_path / "outputs" / str(len(found)) / "checkpoints" / "last.ckpt"
+        found.append(torch.load(checkpoint, weights_only=True)["state_dict"])
+    for name, tensor in found[0].items():
+        torch.testing.assert_close(found[1][name], tensor, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("encoder=conv",), "use lstm or another encoder of sequences"),
+        (("encoder=table",), "input_shape=(None, 1): must be (columns,)"),
+        (("data.text=text",), "text=text: mine.csv has no such column"),
+        (("data.path=none.csv",), "path=none.csv: there is no such file or folder"),
+        (("data.rare_below=0",), "rare_below=0: must be a whole number of at least 1"),
+        (("data=digits", "encoder=bag"), "must be texts, as of data=text"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: tuple[str, ...], message: str, command: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    pytest.importorskip("polars")
+    write_csv(tmp_path / "mine.csv", 40)
+    outcome = command(*SMOKE, *([] if "data=digits" in words else MINE[:-1]), *words)
+    assert outcome.status == 1
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
