@@ -154,8 +154,8 @@ def collect(
     return _labelled_pictures(paths) if labelled else _pictures(paths)
 
 
-def typed(memory: TrainedMemory, given: Sequence[str]) -> Given:
-    """Texts that are given themselves.
+def typed(memory: TrainedMemory, given: Sequence[Sequence[str]]) -> Given:
+    """Texts, or pairs of them, that are given themselves.
 
     Raises:
         ValueError: if they are no objects of the memory.
@@ -164,9 +164,12 @@ def typed(memory: TrainedMemory, given: Sequence[str]) -> Given:
 
     if memory.kind.texts is None:
         raise ValueError(f"--text: is for a memory of texts; must be given {memory.kind.wanted}")
+    parts = len(memory.kind.texts.columns)
+    if wrong := [each for each in given if len(each) != parts]:
+        raise ValueError(f"--text {quoted(wrong[0])}: must be {memory.kind.wanted}, {parts} after each --text")
     for note in not_known(memory.kind.texts, given):
         print(f"warning: {note}", file=sys.stderr)
-    return Given(list(given), [quoted(text) for text in given], None)
+    return Given([each[0] if parts == 1 else each for each in given], [quoted(each) for each in given], None)
 
 
 def _texts(texts: Texts, paths: Sequence[Path], *, labelled: bool, target: str | None) -> Given:
@@ -177,7 +180,7 @@ def _texts(texts: Texts, paths: Sequence[Path], *, labelled: bool, target: str |
     path, *others = paths
     if others:
         raise ValueError(f"{others[0]}: must be given alone, a file or a folder of texts")
-    found = read_texts(path, text=texts.column, target=(target or texts.target) if labelled else None)
+    found = read_texts(path, columns=texts.columns, target=(target or texts.target) if labelled else None)
     for note in not_known(texts, found.texts):
         print(f"warning: {path}: {note}", file=sys.stderr)
     return Given(found.texts, found.sources(), found.labels)

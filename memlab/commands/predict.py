@@ -35,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_queries(parser, at_least_one=False)
     parser.add_argument("--story", type=Path, default=None, metavar="FILE", help="a story, a sentence on each line")
     parser.add_argument("--question", action="append", default=[], metavar="TEXT", help="about it; may be given again")
-    parser.add_argument("--text", action="append", default=[], help="a text to classify; may be given again")
+    parser.add_argument(
+        "--text", action="append", nargs="+", default=[], help="a text, or two of a pair; may be given again"
+    )
     parser.add_argument("--csv", type=Path, default=None, help="write the answers and all probabilities to this file")
 
 

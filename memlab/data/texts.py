@@ -19,6 +19,11 @@ KINDS = ("words", "characters")
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 SHOWN = 80
 """Characters of a text that are shown where it is one of many."""
+BETWEEN = " / "
+"""What is shown between the texts of a pair."""
+
+Text = str | Sequence[str]
+"""A text, or the two of a pair."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +34,10 @@ class Texts:
         tokens: what a text is cut into, ``words``, in small letters and with what is between them, or ``characters``.
         vocabulary: tokens with a number of their own.
         longest: tokens of a text that are read, the first.
-        column: where tables and lines of JSON have had the texts.
+        columns: where tables and lines of JSON have had the texts; two columns, where objects are pairs.
         target: and where their classes.
+
+    Of a pair, what separates the two has the number behind all others.
 
     >>> texts = Texts.of(["The milk.", "The apple."], tokens="words", rare_below=1, most_tokens=9, longest=4)
     >>> [texts.text(row) for row in texts.encoded(["the MILK is there.", ""]).taken(torch.tensor([0, 1]))]
@@ -40,12 +47,12 @@ class Texts:
     tokens: str
     vocabulary: Vocabulary
     longest: int
-    column: str = "text"
+    columns: tuple[str, ...] = ("text",)
     target: str = "label"
 
     @classmethod
     def of(
-        cls, texts: Iterable[str], *, tokens: str, rare_below: int, most_tokens: int, longest: int, **names: str
+        cls, texts: Iterable[Text], *, tokens: str, rare_below: int, most_tokens: int, longest: int, **names: Any
     ) -> Texts:
         """By the tokens of training texts.
 
@@ -55,7 +62,7 @@ class Texts:
             rare_below: tokens in fewer texts have no number of their own.
             most_tokens: that have one, those in most texts; of those in as many the first by the alphabet.
             longest: tokens of a text that are read.
-            names: ``column`` and ``target``, see above.
+            names: ``columns`` and ``target``, see above.
 
         Raises:
             ValueError: for a value out of range, or if no token is left.
@@ -64,32 +71,61 @@ class Texts:
         check_whole_number("rare_below", rare_below)
         check_whole_number("most_tokens", most_tokens)
         check_whole_number("longest", longest)
-        counts = Counter(token for text in texts for token in set(split(text, tokens)))
+        counts = Counter(token for text in texts for part in parts_of(text) for token in set(split(part, tokens)))
         kept = [token for token, count in counts.items() if count >= rare_below]
         kept = sorted(kept, key=lambda each: (-counts[each], each))[:most_tokens]
         if not kept:
             raise ValueError(f"rare_below={rare_below}: leaves none of {len(counts):,} {tokens}; must be smaller")
         return cls(tokens, Vocabulary(tuple(sorted(kept))), longest, **names)
 
-    def encoded(self, texts: Iterable[str]) -> Sequences:
-        """(N, T, 1) numbers of tokens, in float32; a text without any is one token that is not known."""
-        rows = [self.numbers(text)[: self.longest] or [UNKNOWN] for text in texts]
+    @property
+    def separator(self) -> int | None:
+        """Number of what separates the texts of a pair; None where objects are no pairs."""
+        return len(self.vocabulary) if len(self.columns) > 1 else None
+
+    def encoded(self, texts: Iterable[Text]) -> Sequences:
+        """(N, T, 1) numbers of tokens, in float32; a text without any is one token that is not known.
+
+        Raises:
+            ValueError: for a text where there must be a pair, or the other way round.
+        """
+        rows = []
+        for place, text in enumerate(texts):
+            first, *second = parts_of(text)
+            if len(second) != len(self.columns) - 1:
+                raise ValueError(f"inputs[{place}]: is {quoted(text)}; must be {self.wanted}")
+            row = self._read(first)
+            for other in second:
+                row = [*row, len(self.vocabulary), *self._read(other)]
+            rows.append(row)
         numbers = torch.tensor([number for row in rows for number in row], dtype=torch.float32)
         return Sequences(numbers[:, None], torch.tensor([len(row) for row in rows], dtype=torch.int64))
 
-    def numbers(self, text: str) -> list[int]:
-        """Of all tokens of a text."""
-        return self.vocabulary.numbers(split(text, self.tokens))
+    @property
+    def wanted(self) -> str:
+        """What an object is, in words."""
+        return "a text" if self.separator is None else "a pair of texts"
+
+    def numbers(self, text: Text) -> list[int]:
+        """Of all tokens of a text, or of both of a pair."""
+        return [number for part in parts_of(text) for number in self.vocabulary.numbers(split(part, self.tokens))]
+
+    def _read(self, text: str) -> list[int]:
+        return self.numbers(text)[: self.longest] or [UNKNOWN]
 
     def text(self, row: Tensor) -> str:
         """What (T, 1) numbers say, with … for a token that is not known; what is behind the end is left out."""
-        numbers = [int(number) for number in row.flatten().tolist() if number == number]
-        known = ["…" if number < FIRST else self.vocabulary.words[number - FIRST] for number in numbers]
-        return (" " if self.tokens == "words" else "").join(known)
+        texts: list[list[str]] = [[]]
+        for number in (int(number) for number in row.flatten().tolist() if number == number):
+            if number == self.separator:
+                texts.append([])
+            else:
+                texts[-1].append("…" if number < FIRST else self.vocabulary.words[number - FIRST])
+        return BETWEEN.join((" " if self.tokens == "words" else "").join(tokens) for tokens in texts)
 
     def described(self) -> dict[str, Any]:
         """All of it as plain JSON."""
-        return {**vars(self), "vocabulary": list(self.vocabulary.words)}
+        return {**vars(self), "vocabulary": list(self.vocabulary.words), "columns": list(self.columns)}
 
     @classmethod
     def from_described(cls, described: Mapping[str, Any]) -> Texts:
@@ -98,11 +134,14 @@ class Texts:
         Raises:
             KeyError, TypeError, ValueError: for anything else.
         """
-        made = cls(**{**described, "vocabulary": Vocabulary(tuple(described["vocabulary"]))})
+        vocabulary, columns = Vocabulary(tuple(described["vocabulary"])), tuple(described["columns"])
+        made = cls(**{**described, "vocabulary": vocabulary, "columns": columns})
         check_choice("tokens", made.tokens, KINDS)
         check_whole_number("longest", made.longest)
-        if not all(isinstance(each, str) for each in (made.column, made.target, *made.vocabulary.words)):
-            raise ValueError("names and tokens must be words")
+        if len(columns) not in (1, 2) or not all(
+            isinstance(each, str) for each in (*columns, made.target, *vocabulary.words)
+        ):
+            raise ValueError("names and tokens must be words, and columns one or two")
         return made
 
 
@@ -115,17 +154,24 @@ def split(text: str, tokens: str) -> list[str]:
     return WORD.findall(text.lower()) if tokens == "words" else list(text)
 
 
-def quoted(text: str) -> str:
+def parts_of(text: Text) -> list[str]:
+    """A text alone, or both of a pair."""
+    return [text] if isinstance(text, str) else list(text)
+
+
+def quoted(text: Text) -> str:
     """A text on one line, and not all of it if it is long.
 
     >>> quoted("to be   or not to be")
     '"to be or not to be"'
+    >>> quoted(["to be", "or not"])
+    '"to be" / "or not"'
     """
-    line = " ".join(text.split())
-    return f'"{line}"' if len(line) <= SHOWN else f'"{line[: SHOWN - 1]}…"'
+    lines = [" ".join(part.split()) for part in parts_of(text)]
+    return BETWEEN.join(f'"{line}"' if len(line) <= SHOWN else f'"{line[: SHOWN - 1]}…"' for line in lines)
 
 
-def not_known(texts: Texts, given: Sequence[str]) -> list[str]:
+def not_known(texts: Texts, given: Sequence[Text]) -> list[str]:
     """What is to be said of texts of which no token is known, as they are answered by how long they are at most."""
     empty = [text for text in given if all(number == UNKNOWN for number in texts.numbers(text))]
     if not empty:
@@ -134,7 +180,7 @@ def not_known(texts: Texts, given: Sequence[str]) -> list[str]:
     return [f"{many} no {texts.tokens} that training has seen"]
 
 
-def told_coverage(texts: Texts, parts: Mapping[str, Sequence[str]]) -> list[str]:
+def told_coverage(texts: Texts, parts: Mapping[str, Sequence[Text]]) -> list[str]:
     """What is to be said of some texts, a line for each part: lengths, what is cut off, empty or not known.
 
     Args:
@@ -143,10 +189,10 @@ def told_coverage(texts: Texts, parts: Mapping[str, Sequence[str]]) -> list[str]
     """
     lines = []
     for name, given in parts.items():
-        numbers = [texts.numbers(text) for text in given]
+        numbers = [texts.numbers(part) for text in given for part in parts_of(text)]
         lengths = [len(each) for each in numbers]
         total = max(sum(lengths), 1)
-        facts = [f"{len(given):,} texts of {total / max(len(given), 1):.1f} {texts.tokens}"]
+        facts = [f"{len(numbers):,} texts of {total / max(len(numbers), 1):.1f} {texts.tokens}"]
         facts.append(f"{sum(number == UNKNOWN for each in numbers for number in each) / total:.1%} not known")
         if cut := sum(length > texts.longest for length in lengths):
             facts.append(f"{cut:,} cut off behind {texts.longest:,}")

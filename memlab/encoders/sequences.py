@@ -27,7 +27,7 @@ from memlab.encoders.recurrent_layers import (
     gru_layer,
     lstm_layer,
 )
-from memlab.encoders.texts import TokenVectors
+from memlab.encoders.texts import TokenVectors, of_objects
 
 POOLINGS = ("last", "mean", "max", "attention")
 
@@ -43,6 +43,7 @@ class SequenceOptions(Projection, total=False):
     window: Required[int]
     truncate: Required[int | None]
     words: int | None
+    separator: int | None
     word_size: int
     word_dropout: float
 
@@ -140,6 +141,7 @@ class SequenceEncoder(Projected):
         truncate: k, after so many steps of a direction the state is taken as given: no gradient goes farther back; None
             for no limit.
         words: V, numbers that tokens of texts have; None for steps of numbers.
+        separator: number of what is between the texts of a pair; None for single texts.
         word_size: of the vector of a token.
         word_dropout: share of the tokens that are not known at a training step.
         projection: ``embedding_size``, ``normalisation``, ``dropout`` (between layers too); see `Projected`.
@@ -163,6 +165,7 @@ class SequenceEncoder(Projected):
         window: int,
         truncate: int | None,
         words: int | None = None,
+        separator: int | None = None,
         word_size: int = 64,
         word_dropout: float = 0.0,
         **projection: Unpack[Projection],
@@ -170,7 +173,7 @@ class SequenceEncoder(Projected):
         if len(input_shape) != 2 or input_shape[1] is None:
             raise ValueError(f"input_shape={tuple(input_shape)}: must be (steps, numbers of a step), sequences")
         vectors = None if words is None else TokenVectors(words, size=word_size, dropout=word_dropout)
-        trunk = Recurrent(
+        own = Recurrent(
             layer,
             input_shape[1] if vectors is None else word_size,
             hidden_size=hidden_size,
@@ -182,7 +185,8 @@ class SequenceEncoder(Projected):
             dropout=check_number("dropout", projection.get("dropout", 0.0), at_least=0, below=1),
             vectors=vectors,
         )
-        super().__init__(trunk, width=trunk.width, **projection)
+        trunk, width = of_objects(own, own.width, separator)
+        super().__init__(trunk, width=width, **projection)
 
 
 class Elman(SequenceEncoder):

@@ -1,5 +1,7 @@
 """Encoders of texts: tokens as learned vectors, a bag of them or convolutions over them, then one embedding.
 
+Of a pair both texts are encoded alike, and what is made of both becomes one embedding.
+
 A text is (T, 1) numbers of tokens, and those encoded together are as long as the longest of them, NaN behind the end of
 each. What is behind its end changes nothing of the embedding of a text, nor of its gradient.
 """
@@ -15,7 +17,7 @@ from torch.nn import functional as F
 
 from memlab import draws, functional
 from memlab.checks import check_choice, check_number, check_whole_number
-from memlab.data.sequences import there
+from memlab.data.sequences import there, without_padding_of_all
 from memlab.data.vocabulary import PADDING, UNKNOWN
 from memlab.encoders.projection import Projected, Projection
 
@@ -47,12 +49,43 @@ class TokenVectors(nn.Module):
         return vectors
 
 
+class OfPairs(nn.Module):
+    """``[u, v, |u - v|, u * v]`` of the features u and v of the two texts of a pair (Conneau et al. 2017).
+
+    Args:
+        trunk: of texts (B, T, 1) to features (B, width).
+        separator: number of what is between the two.
+    """
+
+    def __init__(self, trunk: nn.Module, separator: int) -> None:
+        super().__init__()
+        self.trunk, self._separator = trunk, separator
+
+    def forward(self, pairs: Tensor) -> Tensor:
+        """(B, T, 1), NaN behind the end of each, to (B, 4 width)."""
+        tokens = pairs.squeeze(-1)
+        between = (tokens == self._separator).int().argmax(1, keepdim=True)
+        place = torch.arange(tokens.shape[1], device=tokens.device)
+        first = torch.where(place < between, tokens, torch.nan)
+        behind = place + between + 1
+        second = tokens.gather(1, behind.clamp(max=tokens.shape[1] - 1))
+        second = torch.where(behind < tokens.shape[1], second, torch.nan)
+        u, v = (self.trunk(without_padding_of_all(each[..., None])) for each in (first, second))
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+
+
+def of_objects(trunk: nn.Module, width: int, separator: int | None) -> tuple[nn.Module, int]:
+    """A trunk of texts as one of the objects, pairs if there is a separator; and its width."""
+    return (trunk, width) if separator is None else (OfPairs(trunk, separator), 4 * width)
+
+
 class Bag(Projected):
     """``u = A g(E[x_1], ..., E[x_T]) + b``, g the mean, the maximum or the sum: what stands in a text, in any order.
 
     Args:
         input_shape: (T, 1), T being None where texts have different lengths.
         words: V, numbers that tokens have; None for objects that are no texts, which are refused.
+        separator: number of what is between the texts of a pair; None for single texts.
         word_size: of the vector of a token.
         word_dropout: see `TokenVectors`.
         pooling: g, ``mean``, ``max`` or ``sum``.
@@ -70,13 +103,15 @@ class Bag(Projected):
         *,
         input_shape: Sequence[int | None],
         words: int | None = None,
+        separator: int | None = None,
         word_size: int,
         word_dropout: float,
         pooling: str,
         **projection: Unpack[Projection],
     ) -> None:
         vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
-        super().__init__(_Bag(vectors, check_choice("pooling", pooling, BAGS)), width=word_size, **projection)
+        trunk, width = of_objects(_Bag(vectors, check_choice("pooling", pooling, BAGS)), word_size, separator)
+        super().__init__(trunk, width=width, **projection)
 
 
 class _Bag(nn.Module):
@@ -100,6 +135,7 @@ class TextConv(Projected):
     Args:
         input_shape: (T, 1), T being None where texts have different lengths.
         words: V, numbers that tokens have; None for objects that are no texts, which are refused.
+        separator: number of what is between the texts of a pair; None for single texts.
         word_size: of the vector of a token.
         word_dropout: see `TokenVectors`.
         widths: w, tokens that a filter sees.
@@ -118,6 +154,7 @@ class TextConv(Projected):
         *,
         input_shape: Sequence[int | None],
         words: int | None = None,
+        separator: int | None = None,
         word_size: int,
         word_dropout: float,
         widths: Sequence[int],
@@ -129,7 +166,9 @@ class TextConv(Projected):
             raise ValueError("widths=[]: must be one whole number or more")
         sizes = [check_whole_number("widths", width) for width in widths]
         check_whole_number("filters", filters)
-        super().__init__(_TextConv(vectors, word_size, sizes, filters), width=len(sizes) * filters, **projection)
+        own = _TextConv(vectors, word_size, sizes, filters)
+        trunk, width = of_objects(own, len(sizes) * filters, separator)
+        super().__init__(trunk, width=width, **projection)
 
 
 class _TextConv(nn.Module):

@@ -179,7 +179,9 @@ def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
         if "input_shape" not in taken and not takes_all:
             own = {}
     if store.texts is not None and reads_sequences and ("words" in taken or takes_all):
-        return {**own, "words": len(store.texts.vocabulary)}
+        texts = store.texts
+        pairs = {} if texts.separator is None else {"separator": texts.separator}
+        return {**own, "words": len(texts.vocabulary), **pairs}
     if store.columns is None:
         return own
     if "words" in taken:

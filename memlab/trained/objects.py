@@ -85,7 +85,8 @@ class ObjectKind:
             inputs: one object or many: paths of picture files, PIL images, arrays or tensors of raw inputs, rows of
                 numbers; many in an array (n, ...), a sequence or an iterator. Of a table its file, a frame, or rows,
                 by name or in order; arrays have the codes of words in them, and NaN where a value is missing. Of
-                sequences an array (n, T, m) has NaN behind the end of each. Of texts one, or many.
+                sequences an array (n, T, m) has NaN behind the end of each. Of texts one, or many; of pairs
+                two texts, or many pairs of these.
             size: objects of a batch; the last one may be smaller.
 
         Raises:
@@ -183,9 +184,12 @@ class ObjectKind:
     def _texts(self, inputs: Any, texts: Texts) -> Sequences:
         """Tokens of a text or of many."""
         given = [inputs] if isinstance(inputs, str) else list(inputs)
+        if texts.separator is not None and given and all(isinstance(each, str) for each in given):
+            given = [given]
         for place, each in enumerate(given):
-            if not isinstance(each, str):
-                raise ValueError(f"inputs[{place}]: is of type {type(each).__name__}; must be {self.wanted}")
+            parts = list(each) if isinstance(each, list | tuple) else [each]
+            if wrong := [part for part in parts if not isinstance(part, str)]:
+                raise ValueError(f"inputs[{place}]: is of type {type(wrong[0]).__name__}; must be {self.wanted}")
         return texts.encoded(given)
 
     def _many(self, inputs: Any) -> Iterable[Any]:
@@ -258,7 +262,7 @@ class ObjectKind:
         if self.columns is not None:
             return f"a row with the columns {listed(self.columns.names)}"
         if self.texts is not None:
-            return "a text"
+            return self.texts.wanted
         dtype = str(self.dtype).removeprefix("torch.")
         if self.is_sequence:
             return f"a sequence, an array (steps, {self.shape[1]}) of {dtype}"

@@ -66,9 +66,17 @@ def test_characters_are_tokens_as_they_are() -> None:
 
 
 def test_described_as_plain_json_it_comes_back() -> None:
-    made = Texts.of(["one two"], tokens="words", rare_below=1, most_tokens=9, longest=2, column="a", target="b")
+    made = Texts.of(["one two"], tokens="words", rare_below=1, most_tokens=9, longest=2, columns=("a",), target="b")
     assert Texts.from_described(json.loads(json.dumps(made.described()))) == made
-    for wrong in ({"tokens": "bytes"}, {"longest": 0}, {"vocabulary": [1]}, {"column": None}, {"other": 1}):
+    wrong: dict[str, Any]
+    for wrong in (
+        {"tokens": "bytes"},
+        {"longest": 0},
+        {"vocabulary": [1]},
+        {"columns": [None]},
+        {"columns": []},
+        {"other": 1},
+    ):
         with pytest.raises((TypeError, ValueError)):
             Texts.from_described({**made.described(), **wrong})
 
@@ -104,6 +112,29 @@ def test_words_are_those_of_training_texts_and_test_texts_may_have_a_file(tmp_pa
     data = read(tmp_path / "mine.csv", test_path=str(tmp_path / "test.csv"))
     assert data.test_rows.tolist() == [20, 21]
     assert [said(data, row) for row in (20, 21)] == ["a …", "…"]
+
+
+def test_two_columns_make_pairs_in_tables_and_lines(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("first,second,about\n" + "A b,c,x\nd,,y\n" * 4)
+    rows = [
+        {"first": first, "second": second, "about": name}
+        for first, second, name in [("A b", "c", "x"), ("d", "", "y")] * 4
+    ]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    for name in ("mine.csv", "mine.jsonl"):
+        data = read(tmp_path / name, text=["first", "second"])
+        assert {said(data, row) for row in range(8)} == {"a b / c", "d / …"}
+        assert data.source(0).endswith('1: "A b" / "c"')
+        texts = data.store.texts
+        assert texts is not None
+        assert Texts.from_described(json.loads(json.dumps(texts.described()))) == texts
+        assert texts.separator == len(texts.vocabulary)
+        with pytest.raises(ValueError, match=r'inputs\[0\]: is "a"; must be a pair of texts'):
+            texts.encoded(["a"])
+    with pytest.raises(ValueError, match="is a folder, of single texts"):
+        read(write_folder(tmp_path / "mine", 4), text=["first", "second"])
+    with pytest.raises(ValueError, match=r"text=\[a, b, c\]: must be a column, or two of pairs"):
+        read(tmp_path / "mine.csv", text=["a", "b", "c"])
 
 
 MISTAKES: dict[str, tuple[str, str, dict[str, Any]]] = {

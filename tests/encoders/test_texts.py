@@ -96,6 +96,27 @@ def test_text_conv_is_the_largest_of_each_filter_over_time() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_of_a_pair_both_texts_are_encoded_alike(kind: str) -> None:
+    """Pairs of unlike lengths, one of which is beside a longer one, chunked as well."""
+    encoder, given = make(kind, separator=V, normalisation="none"), tokens()
+    rows = [(0, 1), (2, 3), (5, 4), (1, 7)]
+    each = [given.taken(torch.tensor([row]))[0] for row in range(len(LENGTHS))]
+    between = torch.tensor([[float(V)]]).double()
+    pairs = Sequences.of([torch.cat([each[first], between, each[second]]) for first, second in rows])
+    embedded = encoder(pairs.taken(torch.arange(len(rows))))
+    for found, (first, second) in zip(embedded, rows, strict=True):
+        u, v = (encoder.trunk.trunk(each[row][None])[0] for row in (first, second))
+        features = torch.cat([u, v, (u - v).abs(), u * v])
+        torch.testing.assert_close(found, encoder.projection(features), rtol=1e-12, atol=1e-13)
+    found = []
+    for parts in ([4], [1, 3]):
+        total = torch.cat([encoder(pairs.taken(rows)) for rows in torch.arange(4).split(parts)])
+        found.append(torch.autograd.grad(total.square().sum(), list(encoder.parameters())))
+    for together, apart in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_alone_and_beside_longer_ones_a_text_has_one_embedding_and_one_gradient(kind: str) -> None:
     encoder, given = make(kind), tokens()
     weights = torch.linspace(-1, 1, 3).double()

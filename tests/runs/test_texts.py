@@ -108,6 +108,34 @@ def check_that_mistakes_are_told(run: Path, memlab: Command, tmp_path: Path) -> 
             load(run)
 
 
+def test_pairs_from_a_file_to_answers(command: Callable[..., Outcome], memlab: Command, tmp_path: Path) -> None:
+    """The class is whether both texts are about the same."""
+    pairs = list(zip(texts(240, seed=5), texts(240, seed=6)[1:] + texts(1, seed=7), strict=True))
+    pairs = [*pairs[:120], *((one, other) for (one, _), (_, other) in zip(pairs[120::2], pairs[121::2], strict=True))]
+    rows = [{"one": one[0], "two": two[0], "about": "same" if one[1] == two[1] else "other"} for one, two in pairs]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    words = ("data=text", "data.path=pairs.jsonl", "data.text=[one,two]", "data.target=about")
+    outcome = command(*WHOLE_TEST, *words, "trainer.max_epochs=3", "encoder=bag", "figures=true")
+    assert outcome.status == 0, outcome.err
+    run = outcome.run_folders[0]
+    ids, labels, mass = told(run)
+    memory, given = load(run), [(row["one"], row["two"]) for row in rows]
+    assert equal(memory.predict([given[place] for place in ids]), labels, mass)
+    assert memory.predict(list(given[ids[0]])).labels == labels[:1]
+    status, out, err = memlab("predict", run, "--text", "A wren.", "The trout.", "--k", "1")
+    assert (status, err) == (0, "")
+    assert out.startswith('"A wren." / "The trout.": ')
+    status, out, err = memlab("predict", run, tmp_path / "pairs.jsonl")
+    assert len(out.splitlines()) == len(rows)
+    for wrong, line in (
+        (["predict", run, "--text", "A wren."], '--text "A wren.": must be a pair of texts, 2 after each --text'),
+        (["predict", run, write_folder(tmp_path / "more", 4)], "is a folder, of single texts"),
+    ):
+        status, _, err = memlab(*wrong)
+        assert (status, len(err.splitlines())) == (1, 1)
+        assert line in err
+
+
 def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[..., Outcome]) -> None:
     run = command(*SMOKE).run_folders[0]
     status, _, err = memlab("predict", run, "--text", "three")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from memlab.data.columns import as_text, listed, shown, trimmed
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.frames import SUFFIXES, is_table, read_frame
 from memlab.data.objects import ObjectStore
-from memlab.data.texts import Texts, quoted, told_coverage
+from memlab.data.texts import Text, Texts, quoted, told_coverage
 from memlab.files import in_utf8
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ PLAIN = ".txt"
 class TextPart(NamedTuple):
     """Texts of a file or a folder."""
 
-    texts: list[str]
+    texts: list[Text]
     labels: list[str] | None
     """(N,) names of classes; None where they were not asked for."""
     places: list[str]
@@ -41,7 +41,7 @@ class TextPart(NamedTuple):
 def text(
     *,
     path: str,
-    text: str,
+    text: str | Sequence[str],
     target: str,
     test_path: str | None,
     tokens: str,
@@ -54,11 +54,12 @@ def text(
     """Texts as sequences of tokens, whose numbers are those of the training texts; see `memlab.data.texts`.
 
     Of a table (`memlab.data.frames`) the column ``text``; of a .jsonl file the field of each line; of a folder all
-    .txt files, whose classes are the folders in it that they are in. What has no class is left out.
+    .txt files, whose classes are the folders in it that they are in. What has no class is left out. With two columns or
+    fields objects are pairs of texts.
 
     Args:
         path: the file or the folder.
-        text: name of the column or field of texts.
+        text: name of the column or field of texts, or of the two of pairs.
         target: that of classes.
         test_path: the test texts, likewise; None to hold some out.
         tokens: ``words`` or ``characters``.
@@ -71,11 +72,14 @@ def text(
     Raises:
         ValueError: for what is not there or cannot be read, or nothing to learn from.
     """
+    columns = [text] if isinstance(text, str) else list(map(str, text))
+    if len(columns) not in (1, 2):
+        raise ValueError(f"text=[{', '.join(columns)}]: must be a column, or two of pairs")
     given = {"path": path} if test_path is None else {"path": path, "test_path": test_path}
     parts = []
     for parameter, name in given.items():
         try:
-            parts.append(read_texts(Path(str(name)), text=str(text), target=str(target)))
+            parts.append(read_texts(Path(str(name)), columns=columns, target=str(target)))
         except ValueError as error:
             raise ValueError(f"{parameter}={error}" if str(error).startswith(str(name)) else str(error)) from error
     classes = sorted({label for part in parts for label in part.labels or ()})
@@ -91,7 +95,7 @@ def text(
         train_rows, test_rows = rows[:size], rows[size:]
     all_texts = [each for part in parts for each in part.texts]
     train, test = ([all_texts[row] for row in part.tolist()] for part in (train_rows, test_rows))
-    names = {"column": str(text), "target": str(target)}
+    names = {"columns": tuple(columns), "target": str(target)}
     made = Texts.of(train, tokens=tokens, rare_below=rare_below, most_tokens=most_tokens, longest=longest, **names)
     log.info(f"{path}: {len(made.vocabulary.words):,} {tokens} known")
     for line in told_coverage(made, {"training": train, "test": test}):
@@ -102,12 +106,12 @@ def text(
     return LabelledData(Path(str(path)).name.split(".")[0], store, train_rows, test_rows, source)
 
 
-def read_texts(path: Path, *, text: str, target: str | None) -> TextPart:
+def read_texts(path: Path, *, columns: Sequence[str], target: str | None) -> TextPart:
     """The texts of a file or a folder.
 
     Args:
         path: a table, a .jsonl file, a folder, or a .txt file of one text.
-        text: name of the column or field of texts; a table of one column needs not have it.
+        columns: names of the columns or fields of texts; a table of one column needs not have the one.
         target: that of classes; None to read texts alone.
 
     Raises:
@@ -115,31 +119,32 @@ def read_texts(path: Path, *, text: str, target: str | None) -> TextPart:
     """
     name = in_utf8(path)
     if path.is_dir():
-        return _of_folder(path, name, labelled=target is not None)
+        return _of_folder(path, name, columns, labelled=target is not None)
     if not path.exists():
         raise ValueError(f"{name}: there is no such file or folder")
     if is_table(path):
-        return _of_table(path, name, text, target)
+        return _of_table(path, name, columns, target)
     if path.suffix in LINES:
-        return _of_lines(path, name, text, target)
-    if path.suffix == PLAIN and target is None:
+        return _of_lines(path, name, columns, target)
+    if path.suffix == PLAIN and target is None and len(columns) == 1:
         return TextPart([_read(path)], None, [name])
     raise ValueError(f"{name}: must be a folder of {PLAIN} files by class, or end in {', '.join((*SUFFIXES, *LINES))}")
 
 
-def _of_table(path: Path, name: str, text: str, target: str | None) -> TextPart:
+def _of_table(path: Path, name: str, columns: Sequence[str], target: str | None) -> TextPart:
     frame = read_frame(path)
-    text = frame.columns[0] if frame.width == 1 else text
-    for parameter, column in (("text", text), ("target", target)):
+    columns = frame.columns if frame.width == len(columns) == 1 else columns
+    for parameter, column in (*(("text", each) for each in columns), ("target", target)):
         if column is not None and column not in frame.columns:
             raise ValueError(f"{parameter}={column}: {name} has no such column; must be one of {listed(frame.columns)}")
-    texts = as_text(frame[text]).fill_null("").to_list()
+    texts = _joined([as_text(frame[column]).fill_null("").to_list() for column in columns])
     labels = None if target is None else trimmed(frame[target]).to_list()
     return _labelled(texts, labels, [f"{path.name} row {row + 1}" for row in range(len(texts))], name)
 
 
-def _of_lines(path: Path, name: str, text: str, target: str | None) -> TextPart:
-    texts, labels, places = [], [], []
+def _of_lines(path: Path, name: str, columns: Sequence[str], target: str | None) -> TextPart:
+    texts: list[list[str]] = [[] for _ in columns]
+    labels, places = [], []
     for number, line in enumerate(_read(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -149,19 +154,22 @@ def _of_lines(path: Path, name: str, text: str, target: str | None) -> TextPart:
             raise ValueError(f"{name}: line {number} is no JSON ({error.msg}); must be {{...}}") from error
         if not isinstance(values, dict):
             raise ValueError(f"{name}: line {number} is {shown(line)}; must be {{...}} with fields")
-        if missing := [field for field in (text, target) if field is not None and field not in values]:
+        if missing := [field for field in (*columns, target) if field is not None and field not in values]:
             raise ValueError(f"{name}: line {number} lacks {missing[0]}; has {listed(list(values)) or 'nothing'}")
-        if not isinstance(values[text], str):
-            raise ValueError(f"{name}: {text} of line {number} is {shown(values[text])}; must be a text")
-        texts.append(values[text])
+        for field, part in zip(columns, texts, strict=True):
+            if not isinstance(values[field], str):
+                raise ValueError(f"{name}: {field} of line {number} is {shown(values[field])}; must be a text")
+            part.append(values[field])
         labels.append(None if target is None or values[target] is None else str(values[target]))
         places.append(f"{path.name} line {number}")
-    if not texts:
+    if not places:
         raise ValueError(f"{name}: has no lines; must have a text on each")
-    return _labelled(texts, None if target is None else labels, places, name)
+    return _labelled(_joined(texts), None if target is None else labels, places, name)
 
 
-def _of_folder(path: Path, name: str, *, labelled: bool) -> TextPart:
+def _of_folder(path: Path, name: str, columns: Sequence[str], *, labelled: bool) -> TextPart:
+    if len(columns) > 1:
+        raise ValueError(f"{name}: is a folder, of single texts; pairs must be in a table or a .jsonl file")
     files = sorted(file for file in path.rglob(f"*{PLAIN}") if file.is_file() and file.name[0] != ".")
     if labelled:
         files = [file for file in files if file.parent != path]
@@ -173,7 +181,12 @@ def _of_folder(path: Path, name: str, *, labelled: bool) -> TextPart:
     return TextPart([_read(file) for file in files], labels, places)
 
 
-def _labelled(texts: list[str], labels: list[str | None] | None, places: list[str], name: str) -> TextPart:
+def _joined(columns: Sequence[list[str]]) -> list[Text]:
+    """Texts of one column, or pairs of two."""
+    return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
+
+
+def _labelled(texts: list[Text], labels: list[str | None] | None, places: list[str], name: str) -> TextPart:
     """Those that have a class."""
     if labels is None:
         return TextPart(texts, None, places)
