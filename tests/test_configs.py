@@ -47,7 +47,7 @@ NEEDS = {
     **{f"encoder={name}": SEQUENCES for name in ("elman", "gru", "jordan", "lstm", "peephole")},
     **{f"baselines=[knn_{name}]": [*SEQUENCES, "encoder=elman"] for name in ("dtw", "steps")},
     "data=sequences": SEQUENCES,
-    **{f"encoder={name}": TEXTS for name in ("bag", "text_conv")},
+    **{f"encoder={name}": TEXTS for name in ("bag", "text_conv", "tfidf")},
     "data=text": TEXTS,
     "data=synthetic_table": ["data.objects=2000", "encoder=mlp"],
     **{f"memory/index={name}": ["memory=topk"] for name in ("exact", "ivf")},
@@ -56,7 +56,7 @@ NEEDS = {
 PACKAGE = {
     "logger=tensorboard": "tensorboard",
     "logger=wandb": "wandb",
-    **dict.fromkeys(("data=table", "data=text", "encoder=bag", "encoder=text_conv"), "polars"),
+    **dict.fromkeys(("data=table", "data=text", "encoder=bag", "encoder=text_conv", "encoder=tfidf"), "polars"),
     **{f"{group}/index={name}": "faiss" for group in ("memory", "evaluation") for name in ("ivf", "hnsw")},
 }
 

@@ -18,10 +18,10 @@ from torch.nn import functional as F
 from memlab import draws, functional
 from memlab.checks import check_choice, check_number, check_whole_number
 from memlab.data.sequences import there, without_padding_of_all
-from memlab.data.vocabulary import PADDING, UNKNOWN
+from memlab.data.vocabulary import FIRST, PADDING, UNKNOWN
 from memlab.encoders.projection import Projected, Projection
 
-BAGS = ("mean", "max", "sum")
+BAGS = ("mean", "max", "sum", "tfidf")
 
 
 class TokenVectors(nn.Module):
@@ -63,6 +63,11 @@ class OfPairs(nn.Module):
 
     def forward(self, pairs: Tensor) -> Tensor:
         """(B, T, 1), NaN behind the end of each, to (B, 4 width)."""
+        u, v = map(self.trunk, self.texts(pairs))
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+
+    def texts(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T', 1) the first texts of pairs and (B, T'', 1) the second ones."""
         tokens = pairs.squeeze(-1)
         between = (tokens == self._separator).int().argmax(1, keepdim=True)
         place = torch.arange(tokens.shape[1], device=tokens.device)
@@ -70,8 +75,7 @@ class OfPairs(nn.Module):
         behind = place + between + 1
         second = tokens.gather(1, behind.clamp(max=tokens.shape[1] - 1))
         second = torch.where(behind < tokens.shape[1], second, torch.nan)
-        u, v = (self.trunk(without_padding_of_all(each[..., None])) for each in (first, second))
-        return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+        return without_padding_of_all(first[..., None]), without_padding_of_all(second[..., None])
 
 
 def of_objects(trunk: nn.Module, width: int, separator: int | None) -> tuple[nn.Module, int]:
@@ -80,7 +84,12 @@ def of_objects(trunk: nn.Module, width: int, separator: int | None) -> tuple[nn.
 
 
 class Bag(Projected):
-    """``u = A g(E[x_1], ..., E[x_T]) + b``, g the mean, the maximum or the sum: what stands in a text, in any order.
+    """``u = A g(E[x_1], ..., E[x_T]) + b``: what stands in a text, in any order.
+
+    g is the mean, the maximum or the sum; or the sum weighted by tf-idf, ``sum_v w_v E[v]`` over the tokens v that are
+    known, with ``w_v`` the times that v stands in the text, times ``ln((1 + n) / (1 + n_v)) + 1``, n_v of the n
+    training texts having v, and w divided by its length: what a linear layer makes of scikit-learn's
+    ``TfidfVectorizer``.
 
     Args:
         input_shape: (T, 1), T being None where texts have different lengths.
@@ -88,7 +97,7 @@ class Bag(Projected):
         separator: number of what is between the texts of a pair; None for single texts.
         word_size: of the vector of a token.
         word_dropout: see `TokenVectors`.
-        pooling: g, ``mean``, ``max`` or ``sum``.
+        pooling: g, ``mean``, ``max``, ``sum`` or ``tfidf``.
         projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
 
     Raises:
@@ -110,16 +119,57 @@ class Bag(Projected):
         **projection: Unpack[Projection],
     ) -> None:
         vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
-        trunk, width = of_objects(_Bag(vectors, check_choice("pooling", pooling, BAGS)), word_size, separator)
+        own = _Bag(vectors, check_choice("pooling", pooling, BAGS))
+        trunk, width = of_objects(own, word_size, separator)
         super().__init__(trunk, width=width, **projection)
+        if pooling == "tfidf":
+            self.fit_inputs = self._fit_inputs
+            """Takes over in how many of the training objects, (n, T, 1), tokens stand."""
+
+    def _fit_inputs(self, objects: Tensor) -> None:
+        if isinstance(self.trunk, OfPairs):
+            assert isinstance(self.trunk.trunk, _Bag)
+            self.trunk.trunk.fit(*self.trunk.texts(objects))
+        else:
+            assert isinstance(self.trunk, _Bag)
+            self.trunk.fit(objects)
 
 
 class _Bag(nn.Module):
+    rarity: Tensor
+    """(V,) of each token ``ln((1 + n) / (1 + n_v)) + 1``, of tf-idf; 0 of padding and of what is not known."""
+
     def __init__(self, vectors: TokenVectors, pooling: str) -> None:
         super().__init__()
         self.vectors, self._pooling = vectors, pooling
+        if pooling == "tfidf":
+            rarity = torch.ones(vectors.vectors.num_embeddings)
+            rarity[:FIRST] = 0
+            self.register_buffer("rarity", rarity)
+
+    @torch.no_grad()
+    def fit(self, *texts: Tensor) -> None:
+        """Take over what (n, T, 1) training texts have, each n of them texts of their own."""
+        counts = torch.zeros_like(self.rarity)
+        for each in texts:
+            for tokens in each.squeeze(-1).nan_to_num(PADDING).long().to(counts.device).split(1024):
+                has = torch.zeros(len(tokens), len(counts), device=counts.device).scatter_(1, tokens, 1.0)
+                counts += has.sum(0)
+        self.rarity.copy_(((1 + sum(map(len, texts))) / (1 + counts)).log() + 1)
+        self.rarity[:FIRST] = 0
+
+    def _weights(self, texts: Tensor) -> Tensor:
+        """(B, T) of each token that stands in a text, so that those of equal ones add up to w."""
+        tokens = texts.squeeze(-1).nan_to_num(PADDING).long()
+        rarity = self.rarity[tokens]
+        times = (tokens[:, :, None] == tokens[:, None]).sum(2)
+        length = (times * rarity.square()).sum(1, keepdim=True).sqrt()
+        return rarity / torch.where(length > 0, length, 1)
 
     def forward(self, texts: Tensor) -> Tensor:
+        if self._pooling == "tfidf":
+            weighted: Tensor = (self._weights(texts)[:, None] @ self.vectors(texts)).squeeze(1)
+            return weighted
         vectors: Tensor = self.vectors(texts)
         present = there(texts)
         if self._pooling == "sum":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 
 from memlab import draws
@@ -39,7 +40,7 @@ RECURRENT: dict[str, Any] = {
     "truncate": None,
 }
 KINDS: dict[str, Callable[..., nn.Module]] = {
-    **{f"bag, {pooling}": partial(Bag, pooling=pooling) for pooling in ("mean", "max", "sum")},
+    **{f"bag, {pooling}": partial(Bag, pooling=pooling) for pooling in ("mean", "max", "sum", "tfidf")},
     "text_conv": lambda **words: TextConv(**{"widths": [1, 3, 4], "filters": 5, **words}),
     "lstm": lambda **words: LSTM(**RECURRENT, **words),
 }
@@ -74,6 +75,30 @@ def test_a_bag_is_what_is_made_of_its_vectors(pooling: str) -> None:
         made = torch.stack(vectors)
         pooled = {"mean": made.mean(0), "max": made.amax(0), "sum": made.sum(0)}[pooling]
         torch.testing.assert_close(embedded[row], encoder.projection(pooled), rtol=1e-12, atol=1e-13)
+
+
+def test_tfidf_is_that_of_scikit_learn() -> None:
+    rows = torch.arange(len(LENGTHS))
+    texts = [" ".join(map(str, numbers_of(row))) for row in rows]
+    known = [str(number) for number in range(2, V)]
+    vectorizer = TfidfVectorizer(vocabulary=known, token_pattern=r"\d+")
+    weights = torch.from_numpy(vectorizer.fit_transform(texts).toarray())
+    for separator in (None, V):
+        encoder = make("bag, tfidf", normalisation="none", separator=separator)
+        given = tokens().taken(rows)
+        if separator is not None:  # the first texts of pairs are those, and so are the second ones
+            each = [tokens().taken(row[None])[0] for row in rows]
+            between = torch.tensor([[float(V)]]).double()
+            given = Sequences.of([torch.cat([text, between, text]) for text in each]).taken(rows)
+        encoder.fit_inputs(given)
+        if separator is not None:
+            weights = torch.from_numpy(vectorizer.fit(texts * 2).transform(texts).toarray())
+        own = encoder.trunk if separator is None else encoder.trunk.trunk
+        expected = weights @ own.vectors.vectors.weight[2:]
+        torch.testing.assert_close(own(tokens().taken(rows)), expected, rtol=1e-6, atol=1e-7)
+    kept = make("bag, tfidf", normalisation="none", separator=V)
+    kept.load_state_dict(encoder.state_dict())
+    assert torch.equal(kept.double()(given), encoder.double()(given))
 
 
 def test_text_conv_is_the_largest_of_each_filter_over_time() -> None:

@@ -143,7 +143,7 @@ def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[...
     assert "--text: is for a memory of texts; must be given an array (1, 8, 8)" in err or "a picture file" in err
 
 
-@pytest.mark.parametrize("encoder", ["bag", "text_conv", "gru"])
+@pytest.mark.parametrize("encoder", ["bag", "tfidf", "text_conv", "gru"])
 def test_chunked_trains_as_full_does_with_dropout_on(
     encoder: str, command: Callable[..., Outcome], tmp_path: Path
 ) -> None:
