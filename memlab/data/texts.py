@@ -17,7 +17,7 @@ from memlab.data.vocabulary import FIRST, UNKNOWN, Vocabulary
 
 KINDS = ("words", "characters")
 WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
-SHOWN = 80
+SHOWN = 200
 """Characters of a text that are shown where it is one of many."""
 BETWEEN = " / "
 """What is shown between the texts of a pair."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from memlab.data.datasets import LabelledData
-from memlab.data.objects import raw_objects
 from memlab.files import write_whole
 from memlab.memory.evidence import Evidence
 from memlab.memory.prediction import Prediction
@@ -83,24 +81,17 @@ def _witnesses(evidence: Evidence, row: int, data: LabelledData) -> Iterator[Wit
 def _album(data: LabelledData) -> Album:
     """Pictures or cells of test and training objects alike, ``stored ROW``; none of objects that have neither."""
     store = data.store
-    if (texts := store.texts) is not None:
-        return Album.of_texts(lambda name: texts.text(raw_objects(store.inputs, _row(name))))
     if not isinstance(store.inputs, Tensor):
         return Album(lambda _: None)
     if (columns := store.columns) is not None:
         return Album(
             lambda _: None,
             columns=columns.names,
-            cells=lambda name: columns.cells(store.inputs[_row(name)][0]),
+            cells=lambda name: columns.cells(store.inputs[int(name.removeprefix("stored "))]),
         )
     inputs, kind = store.inputs, ObjectKind(store.input_shape, store.inputs.dtype, data.levels)
 
     def picture(name: str) -> Tensor | None:
-        return kind.shown(inputs[_row(name)][0].cpu()) if kind.is_picture else None
+        return kind.shown(inputs[int(name.removeprefix("stored "))].cpu()) if kind.is_picture else None
 
     return Album(picture)
-
-
-def _row(name: str) -> Tensor:
-    """(1,) the row of what is called ``stored ROW``."""
-    return torch.tensor([int(name.removeprefix("stored "))])

@@ -28,7 +28,7 @@ from memlab.runs.results import CURVES, read_curves
 SAME, OTHER = "tab:blue", "tab:orange"
 COLUMNS = 9
 """So many objects beside a test object if several reads share them."""
-LETTERS, LINES = 24, 8
+LETTERS, LINES = 15, 11
 """Of a text, in the place of a picture."""
 
 
@@ -152,7 +152,7 @@ def _draw_object(axes: Axes, store: ObjectStore, row: int, *, frame: str) -> Non
     lowest = min(raw.min(), 0)
     if store.texts is not None:
         lines = textwrap.wrap(store.texts.text(torch.from_numpy(raw)), LETTERS, max_lines=LINES, placeholder=" …")
-        axes.text(0.05, 0.95, "\n".join(lines), fontsize=5, va="top", transform=axes.transAxes, parse_math=False)
+        axes.text(0.05, 0.95, "\n".join(lines), fontsize=4.5, va="top", transform=axes.transAxes, parse_math=False)
     elif isinstance(inputs, Sequences) and inputs.dtype is not torch.uint8:
         axes.plot(raw, linewidth=0.8)
     elif raw.ndim == 3 and len(raw) in (1, 3):

@@ -53,18 +53,7 @@ class Album:
                 columns=columns.names,
                 cells=lambda name: columns.cells(raw[name]) if name in raw else None,
             )
-        if (texts := kind.texts) is not None:
-            return cls.of_texts(lambda name: texts.text(raw[name]) if name in raw else None)
         return cls(lambda name: kind.shown(raw[name]) if kind.is_picture and name in raw else None)
-
-    @classmethod
-    def of_texts(cls, text: Callable[[str], str | None]) -> Album:
-        """Texts in the place of pictures, as tables of one column."""
-
-        def cells(name: str) -> list[str] | None:
-            return None if (found := text(name)) is None else [found]
-
-        return cls(lambda _: None, columns=["text"], cells=cells)
 
     def image(self, name: str, words: str) -> str:
         """The element that shows a picture; empty if there is none.

@@ -62,7 +62,8 @@ def check_that_evidence_is_in_words(run: Path, memlab: Command) -> None:
     assert fish["input"] == '"We saw a trout."'
     said = {f'mine.csv row {row + 1}: "{text}"' for row, (text, name) in enumerate(texts(200)) if name == "fish"}
     assert {each["source"] for each in fish["evidence"]} <= said
-    assert texts(200)[0][0].lower()[:-1] in (run / "figures" / "evidence.html").read_text().lower()
+    page = (run / "figures" / "evidence.html").read_text()
+    assert sum(text in page for text, _ in texts(200)) > 20
     status, out, err = memlab("predict", run, "--text", "Qwertz", "--text", "")
     assert status == 0
     assert 'warning: 2 texts, as "Qwertz", have no words that training has seen' in err
