@@ -110,6 +110,11 @@ def test_the_plan_is_of_the_run_above_it(tmp_path: Path, monkeypatch: pytest.Mon
     assert main([*text.split()[1:], "support.size=50"]) == 0  # the file above has 200 images
 
 
+def test_costs_of_encoders_are_told() -> None:
+    (text,) = (command for command in COMMANDS if command.startswith("memlab encoders"))
+    assert main(text.split()[1:]) == 0
+
+
 @pytest.mark.parametrize("text", [command for command in COMMANDS if command.startswith("memlab report")])
 def test_report_commands_run(text: str, command: Callable[..., Outcome], tmp_path: Path) -> None:
     assert command(*SMOKE).status == 0
@@ -182,7 +187,16 @@ def test_python_example_on_a_trained_memory_runs(tmp_path: Path) -> None:
 
 
 def test_every_command_shown_is_run_by_a_test() -> None:
-    known = ("python train.py", "memlab bench", "memlab plan", "memlab report", "memlab serve", "curl", *TRAINED)
+    known = (
+        "python train.py",
+        "memlab bench",
+        "memlab encoders",
+        "memlab plan",
+        "memlab report",
+        "memlab serve",
+        "curl",
+        *TRAINED,
+    )
     assert all(command.startswith(known) for command in COMMANDS[2:])
 
 
