@@ -273,7 +273,7 @@ class TestWithScikitLearn:
 
 
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
-    "encoder": ({"encoder": "cnov"}, "encoder=cnov: must be one of conv, "),
+    "encoder": ({"encoder": "cnov"}, "encoder=cnov: must be one of bag, conv, "),
     "memory": ({"memory": 3}, "memory=3: must be the name of an option"),
     "neighbours": ({"n_neighbors": 0}, "n_neighbors=0: must be a whole number of at least 1"),
     "neighbours of topk": ({"n_neighbors": 1.5, "memory": "topk"}, "n_neighbors=1.5: must be a whole number"),

@@ -32,7 +32,7 @@ README = (REPOSITORY / "README.md").read_text()
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.S) for line in block.splitlines() if line]
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
 TRAINED = tuple(
-    f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "bench-tables", "plan", "report", "serve"}
+    f"memlab {name}" for name in set(MEMLAB_COMMANDS) - {"bench", "bench-tables", "encoders", "plan", "report", "serve"}
 )
 TRAINING = [command for command in COMMANDS if command.startswith("python train.py")]
 

@@ -110,6 +110,7 @@ def _serve_facts(app: FastAPI, served: ServedMemory, metrics: Metrics, *, needs_
                 "picture": memory.kind.is_picture,
                 "input_shape": list(memory.kind.shape),
                 "columns": memory.kind.columns and memory.kind.columns.names,
+                "texts": memory.kind.texts and list(memory.kind.texts.columns),
                 "writable": view.reads_objects,
                 "needs_token": needs_token,
                 "calibrated": view.calibration is not None,

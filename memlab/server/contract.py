@@ -16,7 +16,7 @@ class Strict(BaseModel):
 
 
 class Inputs(Strict):
-    """Objects to be classified: rows of numbers, or of a table by name or in order, or raw arrays of pictures."""
+    """Objects to be classified: rows of numbers or of a table by name or in order, raw arrays of pictures, texts."""
 
     inputs: list[Any] = Field(min_length=1)
 

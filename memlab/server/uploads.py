@@ -258,7 +258,8 @@ def _from_arrays(given: Inputs | Examples, kind: ObjectKind) -> Objects:
         raise HTTPException(413, f"inputs: {count:,} of them; must be at most {MAX_OBJECTS}")
     labels = _labels(given.labels, count) if isinstance(given, Examples) else None
     with told_as_refusals():
-        inputs: Any = given.inputs if kind.columns is not None else _arrays(given.inputs, kind)
+        in_words = kind.columns is not None or kind.texts is not None
+        inputs: Any = given.inputs if in_words else _arrays(given.inputs, kind)
         (batch,) = kind.batches(inputs, count)
         may_be_nan = kind.columns is not None or kind.is_sequence  # missing, or behind the end
         good = ~batch.raw.isinf() if may_be_nan else batch.raw.isfinite()

@@ -23,7 +23,7 @@ from memlab.data.columns import Columns, listed
 from memlab.data.datasets.image_cache import decoded, fitted
 from memlab.data.frames import frame_of, read_frame
 from memlab.data.sequences import Sequences, padded
-from memlab.data.texts import Texts
+from memlab.data.texts import Text, Texts, quoted
 from memlab.files import in_utf8
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Batch(NamedTuple):
     raw: Tensor
     """(n, ...) raw inputs; sequences (n, T, m) as long as the longest, NaN behind the end of each."""
     sources: list[str]
-    """(n,) where each is from: a file, or the place among what was given."""
+    """(n,) where each is from: a file, or the place among what was given; a text, as it begins."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,11 @@ class ObjectKind:
         if self.columns is not None and not isinstance(inputs, np.ndarray | Tensor):
             inputs = self._rows(inputs, self.columns)
         if self.texts is not None and not isinstance(inputs, Sequences | np.ndarray | Tensor):
-            inputs = self._texts(inputs, self.texts)
+            given = self._given_texts(inputs, self.texts)
+            for start in range(0, len(given), size):
+                some = given[start : start + size]
+                yield Batch(self.texts.encoded(some).taken(torch.arange(len(some))), [quoted(each) for each in some])
+            return
         if isinstance(inputs, Sequences):
             for rows in torch.arange(len(inputs)).split(size):
                 start = int(rows[0])
@@ -181,8 +185,14 @@ class ObjectKind:
             log.warning(note)
         return rows
 
-    def _texts(self, inputs: Any, texts: Texts) -> Sequences:
-        """Tokens of a text or of many."""
+    def _given_texts(self, inputs: Any, texts: Texts) -> list[Text]:
+        """The texts, or pairs of them, among what is given.
+
+        Raises:
+            ValueError: for one of another kind.
+        """
+        if not isinstance(inputs, Iterable):
+            raise ValueError(f"inputs: of type {type(inputs).__name__}; must be {self.wanted}")
         given = [inputs] if isinstance(inputs, str) else list(inputs)
         if texts.separator is not None and given and all(isinstance(each, str) for each in given):
             given = [given]
@@ -190,7 +200,9 @@ class ObjectKind:
             parts = list(each) if isinstance(each, list | tuple) else [each]
             if wrong := [part for part in parts if not isinstance(part, str)]:
                 raise ValueError(f"inputs[{place}]: is of type {type(wrong[0]).__name__}; must be {self.wanted}")
-        return texts.encoded(given)
+            if len(parts) != len(texts.columns):
+                raise ValueError(f"inputs[{place}]: is {quoted(each)}; must be {self.wanted}")
+        return given
 
     def _many(self, inputs: Any) -> Iterable[Any]:
         """The objects among what is given one by one."""

@@ -299,7 +299,7 @@ class TestMethods:
 
     def test_a_run_that_fails_tells_its_line(self, split: Split) -> None:
         cell = Cell(split.given, "memlab encoder=tabel", 0, SHARES, 1)
-        assert measure(cell)["failure"].startswith("encoder=tabel: must be one of conv, elman, ")
+        assert measure(cell)["failure"].startswith("encoder=tabel: must be one of bag, conv, elman, ")
         assert measure(cell._replace(table=split.given._replace(target="clas")))["failure"].startswith("target=clas: ")
 
     def test_a_process_that_dies_is_a_failure(self, split: Split, tmp_path: Path) -> None:

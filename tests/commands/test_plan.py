@@ -86,7 +86,7 @@ def test_values_are_bytes_that_add_up(memlab: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["encoder=covn"], "encoder=covn: must be one of conv, elman,"),
+        (["encoder=covn"], "encoder=covn: must be one of bag, conv, elman,"),
         (["suport.size=3"], "suport.size=3: there is no such parameter or group with the options chosen"),
         (["optimizer.lrr=3"], "optimizer.lrr=3: there is no such parameter or group with the options chosen; did you"),
         (["support.size=0"], "support.size=0: must be"),

@@ -24,8 +24,8 @@ WHOLE = "must be a whole number of at least 1"
 LIMIT = f"{WHOLE} or a share above 0 up to 1; a run needs a step, a validation and a test"
 
 NO_ENCODER = (
-    "encoder=cnov: must be one of conv, elman, gru, identity, jordan, lenet, linear, lstm, mlp, peephole, resnet,"
-    " resnet_small, table, torchvision"
+    "encoder=cnov: must be one of bag, conv, elman, gru, identity, jordan, lenet, linear, lstm, mlp, peephole,"
+    " resnet, resnet_small, table, text_conv, tfidf, torchvision"
 )
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
@@ -94,10 +94,6 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "hops of class means": (
         ["memory=prototypes", "memory.hops=1"],
         "memory.hops=1: must be 0 with PrototypeMemory; full",
-    ),
-    "hops of several processes": (
-        ["memory.hops=1", "trainer.devices=2"],
-        "memory.hops=1: must be 0 in several processes; a read with hops is that of one",
     ),
     "weights of classes": (["loss.class_weights=even"], "loss.class_weights=even: must be balanced, null, or numbers"),
     "weight of a class that is not": (

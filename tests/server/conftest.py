@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memlab.trained import TrainedMemory, load
-from tests.trained.memories import columned, make, pictures, sequences, tables
+from tests.trained.memories import columned, make, pictures, sequences, spoken, tables
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'memlab[serve]'")
 from starlette.testclient import TestClient
@@ -25,6 +25,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make(folder / "rows", tables())
     make(folder / "table", columned())
     make(folder / "sequences", sequences())
+    make(folder / "texts", spoken())
+    make(folder / "pairs", spoken(pairs=True))
     return folder
 
 
@@ -51,6 +53,18 @@ def of_table(made: Path, tmp_path: Path) -> TrainedMemory:
 def of_sequences(made: Path, tmp_path: Path) -> TrainedMemory:
     """48 sequences of one to six steps of two numbers."""
     return load(shutil.copytree(made / "sequences", tmp_path / "sequences"))
+
+
+@pytest.fixture
+def of_texts(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 texts of three words."""
+    return load(shutil.copytree(made / "texts", tmp_path / "texts"))
+
+
+@pytest.fixture
+def of_pairs(made: Path, tmp_path: Path) -> TrainedMemory:
+    """48 pairs of texts."""
+    return load(shutil.copytree(made / "pairs", tmp_path / "pairs"))
 
 
 @pytest.fixture

@@ -139,6 +139,26 @@ def test_sequences_of_any_length_are_answered_and_taught(of_sequences: TrainedMe
             assert refused.status_code == 422, refused.text
 
 
+def test_texts_and_pairs_are_answered_and_taught_in_words(of_texts: TrainedMemory, of_pairs: TrainedMemory) -> None:
+    given: dict[str, tuple[TrainedMemory, list[Any], list[Any]]] = {
+        "text": (of_texts, ["The bear climbs", "", "purrs"], [3, ["a", "b"], None]),
+        "first": (of_pairs, [["The bear climbs", "today"], ["", "purrs"]], [3, "a", ["a"], ["a", 3]]),
+    }
+    for column, (memory, texts, mistakes) in given.items():
+        expected = memory.predict(texts)
+        with client(memory) as asking:
+            assert asking.get("/info").json()["texts"][0] == column
+            answers = asking.post("/predict", json={"inputs": texts}).json()["answers"]
+            assert [answer["label"] for answer in answers] == expected.labels
+            ids = asking.post("/examples", json={"inputs": texts, "labels": "dog"}).json()["ids"]
+            found = asking.get(f"/examples/{ids[0]}").json()
+            assert found["label"] == "dog"
+            assert found["source"].startswith('upload: "The bear climbs"')
+            for wrong in mistakes:
+                refused = asking.post("/predict", json={"inputs": [wrong]})
+                assert refused.status_code == 422, refused.text
+
+
 def test_rows_are_taught_with_labels_of_each(asking_rows: TestClient, of_rows: TrainedMemory) -> None:
     rows = tables(3, seed=5).inputs.tolist()
     added = asking_rows.post("/examples", json={"inputs": rows, "labels": ["x", "y", "x"]}).json()

@@ -22,7 +22,7 @@ from memlab.memory import Euclidean
 from memlab.trained import load
 from tests import browser
 from tests.server.clients import picture, process
-from tests.trained.memories import columned, make, tables
+from tests.trained.memories import columned, make, spoken, tables
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -498,6 +498,32 @@ def test_rows_of_a_table_are_asked_by_name_or_in_order(visit: Callable[..., Page
         expected = load(folder).predict([[10.5, "red", "yes"], [20, "green", None]])
         for place, label in enumerate(expected.labels):
             page.get_by_role("article").nth(place).get_by_role("heading", level=2).get_by_text(label).wait_for()
+
+
+def test_texts_are_asked_and_taught_and_stand_as_evidence(visit: Callable[..., Page], tmp_path: Path) -> None:
+    make(tmp_path / "texts", spoken())
+    make(tmp_path / "pairs", spoken(pairs=True))
+    with serving(tmp_path / "texts") as server:
+        page = visit(server)
+        texts = page.get_by_label("Texts", exact=True)
+        texts.fill("The bear sleeps\n\nOne cat purrs")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("heading", level=2).get_by_text("cat").wait_for()
+        assert page.get_by_role("article").count() == 2
+        taught = page.get_by_role("group", name="The bear sleeps is a …")
+        taught.get_by_role("combobox").fill("dog")
+        taught.get_by_role("button", name="Teach").click()
+        page.get_by_text('"The bear sleeps"').first.wait_for()
+    assert "dog" in load(tmp_path / "texts").classes
+    with serving(tmp_path / "pairs") as server:
+        page = visit(server)
+        texts = page.get_by_label("Pairs of texts")
+        texts.fill("The bear sleeps")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("alert").filter(has_text="Line 1: has 1 text; must have two").wait_for()
+        texts.fill("The bear sleeps | as we saw")
+        page.get_by_role("button", name="Ask").click()
+        page.get_by_role("article").first.get_by_role("heading", level=2).get_by_text("bear").wait_for()
 
 
 def check_rows(page: Page) -> None:

@@ -15,7 +15,8 @@ from memlab.data.columns import Column, Columns
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
-from memlab.encoders import LSTM, MLP, Conv, TableEncoder
+from memlab.data.texts import Text, Texts
+from memlab.encoders import LSTM, MLP, Bag, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import Cosine, Distance, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
 from memlab.trained import TrainedMemory, load
@@ -62,6 +63,15 @@ def sequences(size: int = 60, *, seed: int = 0) -> ObjectStore:
     return ObjectStore(inputs=Sequences(steps, lengths), labels=labels, class_names=NAMES)
 
 
+def spoken(size: int = 60, *, pairs: bool = False) -> ObjectStore:
+    """Texts of what the animal of a class does, or pairs of these with another."""
+    said = [("the ape climbs", "a bear sleeps", "one cat purrs")[place % 3] for place in range(size)]
+    names: dict[str, Any] = {"columns": ("first", "second") if pairs else ("text",)}
+    given: list[Text] = [(text, "as we saw") for text in said] if pairs else list(said)
+    texts = Texts.of(given, tokens="words", rare_below=1, most_tokens=99, longest=9, **names)
+    return ObjectStore(inputs=texts.encoded(given), labels=torch.arange(size) % 3, class_names=NAMES, texts=texts)
+
+
 def pictures(size: int = 60, *, seed: int = 0) -> ObjectStore:
     """Noisy grey 8 x 8 images."""
     generator = torch.Generator().manual_seed(seed)
@@ -94,9 +104,12 @@ def make(
         own |= {"number_size": 4, "word_size": 4, "width": 8, "blocks": 0}
     if len(store.input_shape) == 2:
         own = {"hidden_size": 4, "layers": 1, "bidirectional": True, "pooling": "mean", "window": 0, "truncate": None}
+    if (texts := store.texts) is not None:
+        pairs = {} if texts.separator is None else {"separator": texts.separator}
+        own = {"words": len(texts.vocabulary), "word_size": 8, "word_dropout": 0.0, "pooling": "mean", **pairs}
     words = {**own, "embedding_size": 6, "normalisation": "layer", "input_shape": list(store.input_shape)}
     of_rows = MLP if store.columns is None else TableEncoder
-    kinds: dict[int, type[nn.Module]] = {1: of_rows, 2: LSTM, 3: Conv}
+    kinds: dict[int, type[nn.Module]] = {1: of_rows, 2: LSTM if texts is None else Bag, 3: Conv}
     encoder = kinds[len(store.input_shape)](**words)
     if isinstance(encoder, TableEncoder):
         encoder.fit_inputs(store.take(rows, dtype=torch.float32))
@@ -119,7 +132,7 @@ def make(
             "similarity": recipe_of(f"memlab.memory.similarity.{type(similarity).__name__}", scale),
             "reading": read,
         },
-        kind=ObjectKind(store.input_shape, store.inputs.dtype, levels, store.columns),
+        kind=ObjectKind(store.input_shape, store.inputs.dtype, levels, store.columns, store.texts),
         mean=store.mean,
         deviation=store.deviation,
         dtype=dtype,

@@ -1,4 +1,4 @@
-// The view where objects are given: pictures by drop, paste or choice, or rows of numbers; and what is answered.
+// The view where objects are given: pictures by drop, paste or choice, rows of numbers, or texts; and what is answered.
 
 import { answerBody } from "./answers.js";
 import { bodyOf, teach } from "./changes.js";
@@ -11,6 +11,7 @@ import { bytes, counted, percent } from "./words.js";
 
 const TOGETHER = 16; // objects of one request at most
 const COVERAGE = 0.95;
+const BETWEEN = " | "; // the texts of a pair
 
 /**
  * @typedef {{name: string, file: ?File, row: ?Array, url: ?string, answer: ?Object, error: ?Error, open: boolean,
@@ -51,12 +52,24 @@ export function show() {
   byId("ask-rows").hidden = info.picture;
   byId("ask-lead").textContent = info.picture
     ? "Give it a picture, and see what it is taken for and which stored examples say so."
-    : `Give it rows of ${info.columns ? "a table" : "numbers"}, and see what they are taken for and which stored examples say so.`;
-  byId("rows-label").textContent = info.columns ? "Rows of a table" : "Rows of numbers";
-  byId("rows-hint").textContent = info.columns
-    ? `One object a line: ${info.columns.join(", ")}, with commas, semicolons or tabs between and nothing where a cell is missing; or in another order below a line of names. You can drop a text file too.`
-    : `One object a line, each of ${wanted} numbers with commas, semicolons or spaces between. You can drop a text file too.`;
+    : `Give it ${kind().toLowerCase()}, and see what they are taken for and which stored examples say so.`;
+  byId("rows-label").textContent = kind();
+  byId("rows-hint").textContent = `One object a line${told(wanted)} You can drop a text file too.`;
   return asked.length ? answerAll(false) : undefined;
+}
+
+/** What objects are, if they are no pictures. */
+function kind() {
+  if (info.texts) return info.texts.length > 1 ? "Pairs of texts" : "Texts";
+  return info.columns ? "Rows of a table" : "Rows of numbers";
+}
+
+/** How one is written on its line. */
+function told(wanted) {
+  if (info.texts) return info.texts.length > 1 ? `: ${info.texts.join(" and ")}, with a tab or ${BETWEEN} between.` : ".";
+  if (info.columns)
+    return `: ${info.columns.join(", ")}, with commas, semicolons or tabs between and nothing where a cell is missing; or in another order below a line of names.`;
+  return `, each of ${wanted} numbers with commas, semicolons or spaces between.`;
 }
 
 /** Files or text that were dropped or pasted. */
@@ -82,14 +95,15 @@ function askFiles(files) {
 async function askRows(text) {
   await known;
   try {
-    ask(parsed(text).map((row, place) => ({ name: `row ${place + 1}`, row })));
+    ask(parsed(text).map((row, place) => ({ name: info.texts ? [row].flat().join(BETWEEN) : `row ${place + 1}`, row })));
   } catch (error) {
     byId("ask-place").replaceChildren(errorLine(error));
   }
 }
 
-/** Rows of numbers as raw inputs; what cannot be read is told with its line. */
+/** Rows of numbers as raw inputs, or texts; what cannot be read is told with its line. */
 function parsed(text) {
+  if (info.texts) return texts(text);
   if (info.columns) return ofTable(text);
   const size = info.input_shape.reduce((product, side) => product * side, 1);
   const lines = text.split(/\r?\n/).map((line) => line.trim());
@@ -105,6 +119,18 @@ function parsed(text) {
   });
   if (!rows.length) throw new RefusedError("There are no numbers; must be a line of them for each object.");
   return rows;
+}
+
+/** Texts, or pairs of them. */
+function texts(text) {
+  const lines = text.split(/\r?\n/).map((line) => line.trim()).filter(Boolean);
+  if (!lines.length) throw new RefusedError("There is no text; must be a line for each object.");
+  if (info.texts.length === 1) return lines;
+  return lines.map((line, place) => {
+    const both = line.split(line.includes("\t") ? "\t" : BETWEEN).map((each) => each.trim());
+    if (both.length !== 2) throw new RefusedError(`Line ${place + 1}: has ${counted(both.length, "text")}; must have two, with a tab or ${BETWEEN} between.`);
+    return both;
+  });
 }
 
 /** A sequence, the numbers of one step after those of the other. */
