@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import torch
 from starlette.exceptions import HTTPException
 from torch import Tensor
 
+from memlab.data.sequences import joined
 from memlab.server.metrics import Metrics
 from memlab.server.plane import plane
 from memlab.server.refusals import told_as_refusals
@@ -188,7 +188,7 @@ class ServedMemory:
         return taken
 
     def _read(self, questions: list[Question]) -> list[Reply | Exception]:
-        raw = torch.cat([question.raw for question in questions])
+        raw = joined([question.raw for question in questions])
         self._metrics.joint_read(len(raw))
         with told_as_refusals():
             answer = self.memory.predict(raw, k=questions[0].k, coverage=questions[0].coverage)

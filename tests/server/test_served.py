@@ -67,6 +67,24 @@ def test_queries_that_wait_are_read_together_each_as_if_alone(of_rows: TrainedMe
     assert "memlab_joint_read_objects_sum 12.0\nmemlab_joint_read_objects_count 1\n" in counts
 
 
+def test_sequences_and_texts_of_different_lengths_are_read_together(
+    of_sequences: TrainedMemory, of_texts: TrainedMemory
+) -> None:
+    for memory, given in (
+        (of_sequences, [torch.randn(1, length, 2) for length in (5, 1, 3)]),
+        (of_texts, [next(iter(of_texts.kind.batches(text, 1))).raw for text in ("a bear sleeps", "purrs", "the ape")]),
+    ):
+
+        async def use(served: ServedMemory, given: list[torch.Tensor] = given) -> list[Any]:
+            return await while_read(served, lambda: [served.predict(raw, k=3, coverage=None) for raw in given])
+
+        found, counts = during(memory, use)
+        assert "memlab_joint_read_objects_sum 3.0\nmemlab_joint_read_objects_count 1\n" in counts
+        for raw, reply in zip(given, found, strict=True):
+            (alone,) = memory.predict(raw, k=3).rows()
+            assert reply.rows[0]["probabilities"] == pytest.approx(alone["probabilities"], abs=1e-6)
+
+
 def test_one_that_cannot_be_answered_leaves_the_others_alone(of_rows: TrainedMemory) -> None:
     rows = tables(3, seed=3).inputs
     far = torch.full((1, 5), 3e38)
