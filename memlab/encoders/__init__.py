@@ -11,7 +11,7 @@ from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
 from memlab.encoders.sequences import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
 from memlab.encoders.tables import TableEncoder
-from memlab.encoders.texts import Bag, TextConv
+from memlab.encoders.texts import Bag, TextConv, TextEncoder
 from memlab.encoders.vectors import MLP, Linear
 
 __all__ = [
@@ -31,5 +31,6 @@ __all__ = [
     "SequenceEncoder",
     "TableEncoder",
     "TextConv",
+    "TextEncoder",
     "TorchvisionBackbone",
 ]

@@ -8,8 +8,9 @@ each. What is behind its end changes nothing of the embedding of a text, nor of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Unpack
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Required, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class TokenVectors(nn.Module):
     """A learned vector of each token, ``E[token]``; in training some are read as one that is not known.
 
     Args:
-        words: V, numbers that tokens have.
+        words: V, numbers that tokens have; any other number is that of a token which is not known.
         size: of a vector.
         dropout: share of the tokens that are not known at a training step, by step and text (`memlab.draws`).
     """
@@ -37,11 +38,17 @@ class TokenVectors(nn.Module):
         super().__init__()
         check_whole_number("word_size", size)
         self.dropout = check_number("word_dropout", dropout, at_least=0, below=1)
-        self.vectors = nn.Embedding(check_whole_number("words", words), size, padding_idx=PADDING)
+        self.words = check_whole_number("words", words)
+        self.vectors = nn.Embedding(words, size, padding_idx=PADDING)
+
+    def numbers(self, texts: Tensor) -> Tensor:
+        """(B, T) of the tokens of texts (B, T, 1), with `PADDING` behind the end of each."""
+        numbers = texts.squeeze(-1).nan_to_num(PADDING).long()
+        return torch.where((numbers < 0) | (numbers >= self.words), UNKNOWN, numbers)
 
     def forward(self, texts: Tensor) -> Tensor:
         """(B, T, 1), NaN behind the end of each, to (B, T, size), 0 there."""
-        tokens = texts.squeeze(-1).nan_to_num(PADDING).long()
+        tokens = self.numbers(texts)
         if self.training and self.dropout:
             dropped = draws.dropped(*tokens.shape, p=self.dropout, device=tokens.device)
             tokens = torch.where(dropped & (tokens != PADDING), UNKNOWN, tokens)
@@ -83,7 +90,81 @@ def of_objects(trunk: nn.Module, width: int, separator: int | None) -> tuple[nn.
     return (trunk, width) if separator is None else (OfPairs(trunk, separator), 4 * width)
 
 
-class Bag(Projected):
+class TextOptions(Projection, total=False):
+    """What encoders of texts alone take besides their own; see `TextEncoder`."""
+
+    input_shape: Required[Sequence[int | None]]
+    words: int | None
+    separator: int | None
+    word_size: Required[int]
+    word_dropout: Required[float]
+
+
+class TextEncoder(Projected):
+    """Vectors of tokens, features of them, then Linear to D.
+
+    Args:
+        features: makes features (B, width) of texts.
+        input_shape: (T, 1), T being None where texts have different lengths.
+        words: V, numbers that tokens have; None for objects that are no texts, which are refused.
+        separator: number of what is between the texts of a pair; None for single texts.
+        word_size: of the vector of a token.
+        word_dropout: see `TokenVectors`.
+        projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
+
+    Raises:
+        ValueError: for a value out of range, or objects that are no texts.
+    """
+
+    reads_sequences = True
+    """See `memlab.encoders.sequences.SequenceEncoder`."""
+
+    def __init__(
+        self,
+        features: Callable[[TokenVectors], TextFeatures],
+        *,
+        input_shape: Sequence[int | None],
+        words: int | None = None,
+        separator: int | None = None,
+        word_size: int,
+        word_dropout: float,
+        **projection: Unpack[Projection],
+    ) -> None:
+        if words is None or len(input_shape) != 2:
+            raise ValueError(f"input_shape={tuple(input_shape)}: must be texts, as of data=text")
+        own = features(TokenVectors(words, size=word_size, dropout=word_dropout))
+        trunk, width = of_objects(own, own.width, separator)
+        super().__init__(trunk, width=width, **projection)
+
+    def fit_inputs(self, objects: Tensor) -> None:
+        """Take over what the features need to know of (n, T, 1) training objects."""
+        if isinstance(self.trunk, OfPairs):
+            self.trunk.trunk.fit(*self.trunk.texts(objects))  # type: ignore[operator]
+        else:
+            self.trunk.fit(objects)  # type: ignore[operator]
+
+
+class TextFeatures(nn.Module):
+    """Features of texts; a subclass says which.
+
+    Args:
+        vectors: of tokens.
+        width: features of a text.
+    """
+
+    def __init__(self, vectors: TokenVectors, *, width: int) -> None:
+        super().__init__()
+        self.vectors, self.width = vectors, width
+
+    def fit(self, *texts: Tensor) -> None:
+        """Take over what is needed of (n, T, 1) training texts, of which there may be several lots; of most nothing."""
+
+    def forward(self, texts: Tensor) -> Tensor:
+        """(B, T, 1), NaN behind the end of each, to (B, width)."""
+        raise NotImplementedError
+
+
+class Bag(TextEncoder):
     """``u = A g(E[x_1], ..., E[x_T]) + b``: what stands in a text, in any order.
 
     g is the mean, the maximum or the sum; or the sum weighted by tf-idf, ``sum_v w_v E[v]`` over the tokens v that are
@@ -92,139 +173,92 @@ class Bag(Projected):
     ``TfidfVectorizer``.
 
     Args:
-        input_shape: (T, 1), T being None where texts have different lengths.
-        words: V, numbers that tokens have; None for objects that are no texts, which are refused.
-        separator: number of what is between the texts of a pair; None for single texts.
-        word_size: of the vector of a token.
-        word_dropout: see `TokenVectors`.
         pooling: g, ``mean``, ``max``, ``sum`` or ``tfidf``.
-        projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
+        options: see `TextEncoder`.
 
     Raises:
         ValueError: for a value out of range, or objects that are no texts.
     """
 
-    reads_sequences = True
-    """See `memlab.encoders.sequences.SequenceEncoder`."""
-
-    def __init__(
-        self,
-        *,
-        input_shape: Sequence[int | None],
-        words: int | None = None,
-        separator: int | None = None,
-        word_size: int,
-        word_dropout: float,
-        pooling: str,
-        **projection: Unpack[Projection],
-    ) -> None:
-        vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
-        own = _Bag(vectors, check_choice("pooling", pooling, BAGS))
-        trunk, width = of_objects(own, word_size, separator)
-        super().__init__(trunk, width=width, **projection)
-        if pooling == "tfidf":
-            self.fit_inputs = self._fit_inputs
-            """Takes over in how many of the training objects, (n, T, 1), tokens stand."""
-
-    def _fit_inputs(self, objects: Tensor) -> None:
-        if isinstance(self.trunk, OfPairs):
-            assert isinstance(self.trunk.trunk, _Bag)
-            self.trunk.trunk.fit(*self.trunk.texts(objects))
-        else:
-            assert isinstance(self.trunk, _Bag)
-            self.trunk.fit(objects)
+    def __init__(self, *, pooling: str, **options: Unpack[TextOptions]) -> None:
+        check_choice("pooling", pooling, BAGS)
+        super().__init__(_WeightedBag if pooling == "tfidf" else partial(_PlainBag, pooling=pooling), **options)
 
 
-class _Bag(nn.Module):
+class _PlainBag(TextFeatures):
+    def __init__(self, vectors: TokenVectors, *, pooling: str) -> None:
+        super().__init__(vectors, width=vectors.vectors.embedding_dim)
+        self._pooling = pooling
+
+    def forward(self, texts: Tensor) -> Tensor:
+        vectors: Tensor = self.vectors(texts)
+        if self._pooling == "sum":
+            return vectors.sum(1)
+        return (functional.pool_mean if self._pooling == "mean" else functional.pool_max)(vectors, there(texts))
+
+
+class _WeightedBag(TextFeatures):
+    """The sum weighted by tf-idf."""
+
     rarity: Tensor
-    """(V,) of each token ``ln((1 + n) / (1 + n_v)) + 1``, of tf-idf; 0 of padding and of what is not known."""
+    """(V,) of each token ``ln((1 + n) / (1 + n_v)) + 1``; 0 of padding and of what is not known."""
 
-    def __init__(self, vectors: TokenVectors, pooling: str) -> None:
-        super().__init__()
-        self.vectors, self._pooling = vectors, pooling
-        if pooling == "tfidf":
-            rarity = torch.ones(vectors.vectors.num_embeddings)
-            rarity[:FIRST] = 0
-            self.register_buffer("rarity", rarity)
+    def __init__(self, vectors: TokenVectors) -> None:
+        super().__init__(vectors, width=vectors.vectors.embedding_dim)
+        rarity = torch.ones(vectors.words)
+        rarity[:FIRST] = 0
+        self.register_buffer("rarity", rarity)
 
     @torch.no_grad()
     def fit(self, *texts: Tensor) -> None:
-        """Take over what (n, T, 1) training texts have, each n of them texts of their own."""
+        """See `TextFeatures.fit`."""
         counts = torch.zeros_like(self.rarity)
         for each in texts:
-            for tokens in each.squeeze(-1).nan_to_num(PADDING).long().to(counts.device).split(1024):
+            for tokens in self.vectors.numbers(each).to(counts.device).split(1024):
                 has = torch.zeros(len(tokens), len(counts), device=counts.device).scatter_(1, tokens, 1.0)
                 counts += has.sum(0)
         self.rarity.copy_(((1 + sum(map(len, texts))) / (1 + counts)).log() + 1)
         self.rarity[:FIRST] = 0
 
+    def forward(self, texts: Tensor) -> Tensor:
+        weighted: Tensor = (self._weights(texts)[:, None] @ self.vectors(texts)).squeeze(1)
+        return weighted
+
     def _weights(self, texts: Tensor) -> Tensor:
         """(B, T) of each token that stands in a text, so that those of equal ones add up to w."""
-        tokens = texts.squeeze(-1).nan_to_num(PADDING).long()
+        tokens = self.vectors.numbers(texts)
         rarity = self.rarity[tokens]
         times = (tokens[:, :, None] == tokens[:, None]).sum(2)
         length = (times * rarity.square()).sum(1, keepdim=True).sqrt()
         return rarity / torch.where(length > 0, length, 1)
 
-    def forward(self, texts: Tensor) -> Tensor:
-        if self._pooling == "tfidf":
-            weighted: Tensor = (self._weights(texts)[:, None] @ self.vectors(texts)).squeeze(1)
-            return weighted
-        vectors: Tensor = self.vectors(texts)
-        present = there(texts)
-        if self._pooling == "sum":
-            return vectors.sum(1)
-        return (functional.pool_mean if self._pooling == "mean" else functional.pool_max)(vectors, present)
 
-
-class TextConv(Projected):
+class TextConv(TextEncoder):
     """Convolutions of several widths over the tokens, the maximum of each over time, side by side (Kim 2014).
 
     ``c_t = relu(W [x_t, ..., x_{t+w-1}] + b)`` of each width w, with zeros behind the end of a text.
 
     Args:
-        input_shape: (T, 1), T being None where texts have different lengths.
-        words: V, numbers that tokens have; None for objects that are no texts, which are refused.
-        separator: number of what is between the texts of a pair; None for single texts.
-        word_size: of the vector of a token.
-        word_dropout: see `TokenVectors`.
         widths: w, tokens that a filter sees.
         filters: of each width.
-        projection: ``embedding_size``, ``normalisation``, ``dropout``; see `Projected`.
+        options: see `TextEncoder`.
 
     Raises:
         ValueError: for a value out of range, or objects that are no texts.
     """
 
-    reads_sequences = True
-    """See `memlab.encoders.sequences.SequenceEncoder`."""
-
-    def __init__(
-        self,
-        *,
-        input_shape: Sequence[int | None],
-        words: int | None = None,
-        separator: int | None = None,
-        word_size: int,
-        word_dropout: float,
-        widths: Sequence[int],
-        filters: int,
-        **projection: Unpack[Projection],
-    ) -> None:
-        vectors = TokenVectors(check_texts(input_shape, words), size=word_size, dropout=word_dropout)
+    def __init__(self, *, widths: Sequence[int], filters: int, **options: Unpack[TextOptions]) -> None:
         if not widths:
             raise ValueError("widths=[]: must be one whole number or more")
         sizes = [check_whole_number("widths", width) for width in widths]
         check_whole_number("filters", filters)
-        own = _TextConv(vectors, word_size, sizes, filters)
-        trunk, width = of_objects(own, len(sizes) * filters, separator)
-        super().__init__(trunk, width=width, **projection)
+        super().__init__(partial(_Convolutions, widths=sizes, filters=filters), **options)
 
 
-class _TextConv(nn.Module):
-    def __init__(self, vectors: TokenVectors, size: int, widths: Sequence[int], filters: int) -> None:
-        super().__init__()
-        self.vectors = vectors
+class _Convolutions(TextFeatures):
+    def __init__(self, vectors: TokenVectors, *, widths: Sequence[int], filters: int) -> None:
+        super().__init__(vectors, width=len(widths) * filters)
+        size = vectors.vectors.embedding_dim
         self.convolutions = nn.ModuleList(nn.Conv1d(size, filters, width) for width in widths)
 
     def forward(self, texts: Tensor) -> Tensor:
@@ -235,14 +269,3 @@ class _TextConv(nn.Module):
             found = convolution(F.pad(by_feature, (0, convolution.kernel_size[0] - 1))).relu()
             made.append(functional.pool_max(found.mT, present))
         return torch.cat(made, dim=-1)
-
-
-def check_texts(input_shape: Sequence[int | None], words: int | None) -> int:
-    """Return V of texts.
-
-    Raises:
-        ValueError: for other objects.
-    """
-    if words is None or len(input_shape) != 2:
-        raise ValueError(f"input_shape={tuple(input_shape)}: must be texts, as of data=text")
-    return words

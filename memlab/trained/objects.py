@@ -96,9 +96,9 @@ class ObjectKind:
             inputs = self._rows(inputs, self.columns)
         if self.texts is not None and not isinstance(inputs, Sequences | np.ndarray | Tensor):
             given = self._given_texts(inputs, self.texts)
-            for start in range(0, len(given), size):
-                some = given[start : start + size]
-                yield Batch(self.texts.encoded(some).taken(torch.arange(len(some))), [quoted(each) for each in some])
+            encoded = self.texts.encoded(given)
+            for rows in torch.arange(len(given)).split(size):
+                yield Batch(encoded.taken(rows), [quoted(given[row]) for row in rows.tolist()])
             return
         if isinstance(inputs, Sequences):
             for rows in torch.arange(len(inputs)).split(size):
@@ -200,8 +200,6 @@ class ObjectKind:
             parts = list(each) if isinstance(each, list | tuple) else [each]
             if wrong := [part for part in parts if not isinstance(part, str)]:
                 raise ValueError(f"inputs[{place}]: is of type {type(wrong[0]).__name__}; must be {self.wanted}")
-            if len(parts) != len(texts.columns):
-                raise ValueError(f"inputs[{place}]: is {quoted(each)}; must be {self.wanted}")
         return given
 
     def _many(self, inputs: Any) -> Iterable[Any]:

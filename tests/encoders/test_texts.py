@@ -185,6 +185,14 @@ def test_a_share_of_the_tokens_is_not_known_in_training() -> None:
     assert known
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_number_that_no_token_has_is_that_of_one_that_is_not_known(kind: str) -> None:
+    encoder = make(kind)
+    for wrong in (-1.0, V, 1e9):
+        given = torch.tensor([[[3.0], [wrong], [4.0]]]).double()
+        torch.testing.assert_close(encoder(given), encoder(torch.tensor([[[3.0], [UNKNOWN], [4.0]]]).double()))
+
+
 def test_what_cannot_be_is_told() -> None:
     conv = {"widths": [1], "filters": 5}
     for encoder, changes, told in (
