@@ -9,13 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from memlab import draws, functional
+from memlab import functional
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.encoders import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
-from memlab.functional import nll
-from memlab.memory import ChunkedMemory, Euclidean, FullMemory, Memory
+from tests.encoders.chunks import check_that_chunks_change_nothing
 
 M, H = 3, 4
 LENGTHS = [5, 1, 9, 3, 4, 2, 7, 9, 1, 6, 2]
@@ -148,21 +147,7 @@ def test_truncated_no_gradient_goes_farther_back(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_read_in_chunks_with_dropout_it_gives_what_it_gives_read_at_once(kind: str) -> None:
     """Chunks of 4 have longest sequences of 9, 9 and 6 steps: dropout is that of the object, whatever the padding."""
-    encoder, objects = make(kind, dropout=0.4).train(), support()
-    queries = objects.store.take(torch.tensor([1, 2, 4]), dtype=torch.float64)
-    found = []
-    similarity = Euclidean(scale=1.0)
-    memories: list[Memory] = [FullMemory(similarity=similarity), ChunkedMemory(similarity=similarity, chunk_size=4)]
-    for memory in memories:
-        draws.begin_step(7)
-        with draws.of_objects(torch.tensor([1, 2, 4]), purpose=draws.ENCODED_QUERIES):
-            query = encoder(queries)
-        loss = nll(memory(encoder, query, objects), torch.tensor([0, 1, 2])).sum()
-        found.append([loss, *torch.autograd.grad(loss, list(encoder.parameters()))])
-    for full, chunked in zip(*found, strict=True):
-        torch.testing.assert_close(chunked, full, rtol=1e-10, atol=1e-12)
-    encoder.eval()
-    assert not torch.allclose(found[0][0], nll(memories[0](encoder, encoder(queries), objects), torch.arange(3)).sum())
+    check_that_chunks_change_nothing(make(kind, dropout=0.4).train(), support())
 
 
 def test_gradcheck() -> None:

@@ -11,15 +11,13 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 
-from memlab import draws
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.data.vocabulary import UNKNOWN
 from memlab.encoders import LSTM, Bag, TextConv
 from memlab.encoders.texts import TokenVectors
-from memlab.functional import nll
-from memlab.memory import ChunkedMemory, Euclidean, FullMemory, Memory
+from tests.encoders.chunks import check_that_chunks_change_nothing
 
 V, D = 12, 4
 LENGTHS = [5, 1, 9, 3, 4, 2, 7, 9, 1, 6, 2]
@@ -159,18 +157,7 @@ def test_alone_and_beside_longer_ones_a_text_has_one_embedding_and_one_gradient(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_read_in_chunks_with_dropout_it_gives_what_it_gives_read_at_once(kind: str) -> None:
-    encoder, objects = make(kind, dropout=0.3, word_dropout=0.3).train(), support()
-    queries, found = objects.store.take(torch.tensor([1, 2, 4]), dtype=torch.float64), []
-    similarity = Euclidean(scale=1.0)
-    memories: list[Memory] = [FullMemory(similarity=similarity), ChunkedMemory(similarity=similarity, chunk_size=4)]
-    for memory in memories:
-        draws.begin_step(7)
-        with draws.of_objects(torch.tensor([1, 2, 4]), purpose=draws.ENCODED_QUERIES):
-            query = encoder(queries)
-        loss = nll(memory(encoder, query, objects), torch.tensor([0, 1, 2])).sum()
-        found.append([loss, *torch.autograd.grad(loss, list(encoder.parameters()))])
-    for full, chunked in zip(*found, strict=True):
-        torch.testing.assert_close(chunked, full, rtol=1e-10, atol=1e-12)
+    check_that_chunks_change_nothing(make(kind, dropout=0.3, word_dropout=0.3).train(), support())
 
 
 def test_a_share_of_the_tokens_is_not_known_in_training() -> None:

@@ -66,7 +66,7 @@ function kind() {
 
 /** How one is written on its line. */
 function told(wanted) {
-  if (info.texts) return info.texts.length > 1 ? `: ${info.texts.join(" and ")}, with a tab or ${BETWEEN} between.` : ".";
+  if (info.texts) return info.texts.length > 1 ? `: ${info.texts.join(" and ")}, with a tab or ${BETWEEN.trim()} between.` : ".";
   if (info.columns)
     return `: ${info.columns.join(", ")}, with commas, semicolons or tabs between and nothing where a cell is missing; or in another order below a line of names.`;
   return `, each of ${wanted} numbers with commas, semicolons or spaces between.`;
@@ -128,7 +128,7 @@ function texts(text) {
   if (info.texts.length === 1) return lines;
   return lines.map((line, place) => {
     const both = line.split(line.includes("\t") ? "\t" : BETWEEN).map((each) => each.trim());
-    if (both.length !== 2) throw new RefusedError(`Line ${place + 1}: has ${counted(both.length, "text")}; must have two, with a tab or ${BETWEEN} between.`);
+    if (both.length !== 2) throw new RefusedError(`Line ${place + 1}: has ${counted(both.length, "text")}; must have two, with a tab or ${BETWEEN.trim()} between.`);
     return both;
   });
 }
