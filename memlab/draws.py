@@ -10,7 +10,7 @@ Hash Functions", 2018), and the same on every device.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from hashlib import blake2b
@@ -71,6 +71,27 @@ def of_objects(ids: Tensor, *, purpose: int, seed: int | None = None) -> Iterato
         _now.objects = before
 
 
+def of_each(lots: Sequence[Tensor], make: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """What is made of the objects at hand lot by lot, with the random numbers that they have all together.
+
+    Args:
+        lots: places of some of them among all, which are as many as all lots have.
+        make: of a lot; asks as often for numbers whatever the lot is.
+    """
+    whole = _now.objects
+    if whole is None or len(whole) != sum(map(len, lots)):
+        return [make(lot) for lot in lots]
+    made = []
+    try:
+        for lot in lots:
+            _now.objects = some = whole.some(lot)
+            made.append(make(lot))
+    finally:
+        _now.objects = whole
+    whole.calls = some.calls
+    return made
+
+
 def uniform(count: int, width: int, *, device: torch.device) -> Tensor:
     """(count, width) float32 numbers from -1 to below 1: of the objects at hand if they are so many, else of torch's.
 
@@ -112,10 +133,17 @@ class _Objects:
     def __init__(self, ids: Tensor, *, purpose: int, seed: int) -> None:
         self._ids, self._place = ids, (seed, purpose)
         self._rows: Any = None
-        self._calls = 0
+        self.calls = 0
 
     def __len__(self) -> int:
         return len(self._ids)
+
+    def some(self, places: Tensor) -> _Objects:
+        """Some of them, for which numbers were drawn as often."""
+        seed, purpose = self._place
+        made = _Objects(self._ids[places.to(self._ids.device)], purpose=purpose, seed=seed)
+        made.calls = self.calls
+        return made
 
     def bits(self, width: int) -> Tensor:
         """(n, width) words of 32 bits as int32, of which the highest are the best."""
@@ -123,8 +151,8 @@ class _Objects:
         if self._rows is None:  # most encoders draw nothing
             word = int.from_bytes(blake2b(b"%d %d" % self._place, digest_size=4).digest())
             self._rows = of.mixed(of.line(of.words(self._ids), _OF_OBJECTS, word))[:, None]
-        columns = _columns(of, width, self._calls, self._ids.device)
-        self._calls += 1
+        columns = _columns(of, width, self.calls, self._ids.device)
+        self.calls += 1
         words: Tensor = of.tensor(of.mixed(self._rows + columns))
         return words
 

@@ -44,7 +44,7 @@ NEEDS = {
     "encoder=table": ["data=synthetic_table", "data.objects=2000", "augmentation=none"],
     "data=table": ["data.path=files/mine.csv", "data.target=class"],
     "encoder=torchvision": ["encoder.name=mobilenet_v3_small"],
-    **{f"encoder={name}": SEQUENCES for name in ("elman", "gru", "jordan", "lstm", "peephole")},
+    **{f"encoder={name}": SEQUENCES for name in ("elman", "gru", "jordan", "lstm", "peephole", "transformer")},
     **{f"baselines=[knn_{name}]": [*SEQUENCES, "encoder=elman"] for name in ("dtw", "steps")},
     "data=sequences": SEQUENCES,
     **{f"encoder={name}": TEXTS for name in ("bag", "text_conv", "tfidf")},

@@ -9,9 +9,11 @@ from memlab.encoders.backbones import TorchvisionBackbone
 from memlab.encoders.dropout import Dropout
 from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
-from memlab.encoders.sequences import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
+from memlab.encoders.recurrent import GRU, LSTM, Elman, Jordan, PeepholeLSTM
+from memlab.encoders.sequences import SequenceEncoder
 from memlab.encoders.tables import TableEncoder
 from memlab.encoders.texts import Bag, TextConv, TextEncoder
+from memlab.encoders.transformers import Transformer
 from memlab.encoders.vectors import MLP, Linear
 
 __all__ = [
@@ -33,4 +35,5 @@ __all__ = [
     "TextConv",
     "TextEncoder",
     "TorchvisionBackbone",
+    "Transformer",
 ]

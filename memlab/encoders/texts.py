@@ -20,6 +20,7 @@ from memlab import draws, functional
 from memlab.checks import check_choice, check_number, check_whole_number
 from memlab.data.sequences import there, without_padding_of_all
 from memlab.data.vocabulary import FIRST, PADDING, UNKNOWN
+from memlab.encoders.lengths import by_length
 from memlab.encoders.projection import Projected, Projection
 
 BAGS = ("mean", "max", "sum", "tfidf")
@@ -161,6 +162,10 @@ class TextFeatures(nn.Module):
 
     def forward(self, texts: Tensor) -> Tensor:
         """(B, T, 1), NaN behind the end of each, to (B, width)."""
+        return by_length(self.features, texts)
+
+    def features(self, texts: Tensor) -> Tensor:
+        """The same of texts of like length."""
         raise NotImplementedError
 
 
@@ -190,7 +195,8 @@ class _PlainBag(TextFeatures):
         super().__init__(vectors, width=vectors.vectors.embedding_dim)
         self._pooling = pooling
 
-    def forward(self, texts: Tensor) -> Tensor:
+    def features(self, texts: Tensor) -> Tensor:
+        """See `TextFeatures.features`."""
         vectors: Tensor = self.vectors(texts)
         if self._pooling == "sum":
             return vectors.sum(1)
@@ -220,7 +226,8 @@ class _WeightedBag(TextFeatures):
         self.rarity.copy_(((1 + sum(map(len, texts))) / (1 + counts)).log() + 1)
         self.rarity[:FIRST] = 0
 
-    def forward(self, texts: Tensor) -> Tensor:
+    def features(self, texts: Tensor) -> Tensor:
+        """See `TextFeatures.features`."""
         weighted: Tensor = (self._weights(texts)[:, None] @ self.vectors(texts)).squeeze(1)
         return weighted
 
@@ -261,7 +268,8 @@ class _Convolutions(TextFeatures):
         size = vectors.vectors.embedding_dim
         self.convolutions = nn.ModuleList(nn.Conv1d(size, filters, width) for width in widths)
 
-    def forward(self, texts: Tensor) -> Tensor:
+    def features(self, texts: Tensor) -> Tensor:
+        """See `TextFeatures.features`."""
         present, by_feature = there(texts), self.vectors(texts).mT
         made = []
         for convolution in self.convolutions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +14,12 @@ from memlab import functional
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
-from memlab.encoders import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder
+from memlab.encoders import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder, Transformer, lengths
 from tests.encoders.chunks import check_that_chunks_change_nothing
 
 M, H = 3, 4
 LENGTHS = [5, 1, 9, 3, 4, 2, 7, 9, 1, 6, 2]
-KINDS: dict[str, Callable[..., SequenceEncoder]] = {
+RECURRENT: dict[str, Callable[..., SequenceEncoder]] = {
     "elman": lambda **words: Elman(nonlinearity="tanh", **words),
     "jordan": lambda **words: Jordan(nonlinearity="tanh", **words),
     "lstm": LSTM,
@@ -26,6 +27,7 @@ KINDS: dict[str, Callable[..., SequenceEncoder]] = {
     "gru": lambda **words: GRU(variant="original", **words),
     "gru of cudnn": lambda **words: GRU(variant="cudnn", **words),
 }
+KINDS = {**RECURRENT, "transformer": lambda **words: transformer(**words)}
 POOLINGS = ["last", "mean", "max", "attention"]
 USUAL: dict[str, Any] = {
     "input_shape": (None, M),
@@ -38,6 +40,18 @@ USUAL: dict[str, Any] = {
     "embedding_size": 3,
     "normalisation": "layer",
 }
+
+
+def transformer(*, bidirectional: bool, truncate: int | None, **words: Any) -> Transformer:
+    """It has neither."""
+    del bidirectional, truncate
+    return Transformer(**{"heads": 2, **words})
+
+
+@pytest.fixture(autouse=True)
+def lots_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eleven sequences are encoded in lots by their length."""
+    monkeypatch.setattr(lengths, "SMALLEST", 2)
 
 
 def make(kind: str, **changes: Any) -> SequenceEncoder:
@@ -87,6 +101,12 @@ def by_loop(encoder: SequenceEncoder, sequence: Tensor) -> Tensor:
                 outputs.append(state[0][0])
             read.append(outputs[::-1] if direction else outputs)
         steps = [torch.cat(both) for both in zip(*read, strict=True)]
+    return pooled(encoder, steps)
+
+
+def pooled(encoder: SequenceEncoder, steps: list[Tensor]) -> Tensor:
+    """The embedding of the outputs of all steps: a window of three, attention, the last layer."""
+    trunk: Any = encoder.trunk
     a, scores = trunk.window.softmax(0), []
     smooth = []
     for k in range(len(steps)):
@@ -99,10 +119,42 @@ def by_loop(encoder: SequenceEncoder, sequence: Tensor) -> Tensor:
     return embedded
 
 
+def by_attention(encoder: SequenceEncoder, sequence: Tensor) -> Tensor:
+    """The embedding of one sequence (L, m) by a transformer, query by query, head by head."""
+    trunk: Any = encoder.trunk
+    steps = []
+    for t, each in enumerate(sequence):
+        turned = [t, t * 1e-4]
+        place = torch.tensor([*map(math.sin, turned), *map(math.cos, turned)], dtype=torch.float64)
+        steps.append(trunk.inputs.weight @ each + trunk.inputs.bias + place)
+    for layer in trunk.layers:
+        normed = [layer.norm1(step) for step in steps]
+        own = layer.self_attn
+        q, k, v = (
+            [weight @ step + bias for step in normed]
+            for weight, bias in zip(own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3), strict=True)
+        )
+        added = []
+        for query in q:
+            read = []
+            for head in (slice(0, 2), slice(2, 4)):
+                weights = torch.stack([query[head] @ key[head] / 2**0.5 for key in k]).softmax(0)
+                read.append(sum(weight * value[head] for weight, value in zip(weights, v, strict=True)))
+            added.append(own.out_proj(torch.cat(read)))
+        steps = [step + more for step, more in zip(steps, added, strict=True)]
+        steps = [step + layer.linear2(gelu(layer.linear1(layer.norm2(step)))) for step in steps]
+    return pooled(encoder, [trunk.norm(step) for step in steps])
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / 2**0.5)) / 2
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_what_a_loop_over_the_steps_of_one_sequence_makes(kind: str) -> None:
     encoder, given = make(kind), sequences()
-    expected = torch.stack([by_loop(encoder, each) for each in given.steps.split(LENGTHS)])
+    loop = by_attention if kind == "transformer" else by_loop
+    expected = torch.stack([loop(encoder, each) for each in given.steps.split(LENGTHS)])
     found = encoder(given.taken(torch.arange(len(given))))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -125,7 +177,7 @@ def test_alone_and_beside_longer_ones_an_object_has_one_embedding_and_one_gradie
             torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECURRENT)
 def test_truncated_no_gradient_goes_farther_back(kind: str) -> None:
     given = sequences().taken(torch.tensor([2]))  # of 9 steps
     weights = torch.linspace(-1, 1, 3).double()
@@ -192,6 +244,8 @@ def test_what_cannot_be_is_told() -> None:
             make("lstm", **changes)
     with pytest.raises(ValueError, match="nonlinearity=sin: must be one of tanh, relu"):
         Elman(nonlinearity="sin", **USUAL)
+    with pytest.raises(ValueError, match="heads=3: must divide hidden_size=4, of which each has its part"):
+        make("transformer", heads=3)
     with pytest.raises(ValueError, match="variant=new: must be one of original, cudnn"):
         GRU(variant="new", **USUAL)
 
