@@ -42,6 +42,17 @@ class TokenVectors(nn.Module):
         self.words = check_whole_number("words", words)
         self.vectors = nn.Embedding(words, size, padding_idx=PADDING)
 
+    def start_with(self, rows: Tensor, *, tuned: bool) -> None:
+        """Take over vectors that were learned elsewhere.
+
+        Args:
+            rows: (V, size).
+            tuned: whether they are learned further.
+        """
+        with torch.no_grad():
+            self.vectors.weight.copy_(rows)
+        self.vectors.weight.requires_grad_(tuned)
+
     def numbers(self, texts: Tensor) -> Tensor:
         """(B, T) of the tokens of texts (B, T, 1), with `PADDING` behind the end of each."""
         numbers = texts.squeeze(-1).nan_to_num(PADDING).long()

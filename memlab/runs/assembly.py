@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
 from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
 from memlab.data.datasets import LabelledData
 from memlab.data.datasets.options import OPTIONS, as_sequences, varied
-from memlab.data.objects import ObjectStore
 from memlab.memory import Memory, sharded
 from memlab.memory.hops import OPTIONS as OPTIONS_OF_HOPS
 from memlab.memory.hops import hops_of
 from memlab.memory.reading import check_k
 from memlab.memory.shared_reading import shared_reading
+from memlab.runs.encoding import encoder_of
 from memlab.runs.parts import Parts, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.trained.objects import KEPT
+from memlab.trained.recipes import Recipe
 from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
 
-SHOWN = 100_000
-"""Training objects, at most, that an encoder with ``fit_inputs`` is shown before training."""
-
 
 @dataclass
 class Run(Parts[EpisodeDataModule, MemoryClassifier]):
     """Everything a run of the classifier needs."""
+
+    encoder_recipe: Recipe
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -69,10 +64,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     check_switch("figures", cfg.figures)
     check_choice("keep_objects", cfg.keep_objects, KEPT)
     store = datamodule.store
-    encoder = made(cfg, "encoder", nn.Module, **words_for(cfg.encoder, store))
-    if (fit := getattr(encoder, "fit_inputs", None)) is not None:
-        rows = datamodule.train_rows
-        fit(store.take(rows[:: -(-len(rows) // SHOWN)], dtype=torch.float32))
+    encoder, recipe = encoder_of(cfg, store, datamodule.train_rows)
     callbacks = callbacks_of(cfg)
     trainer = trainer_of(cfg, callbacks, datamodule.batches)
     memory = memory_of(cfg)
@@ -112,7 +104,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
     try_memory(memory, encoder, store, datamodule.train_rows)  # last: it may have something to say in the log
     trainer.precision_plugin.convert_module(model)  # Lightning does so when it has loaded a checkpoint, rounded by then
     facts = facts_of(cfg, model, trainer, data=datamodule.data.name)
-    return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
+    return Run(datamodule, model, trainer, callbacks, start, baselines, facts, recipe)
 
 
 def memory_of(cfg: DictConfig) -> Memory:
@@ -159,35 +151,3 @@ def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
     data = made(cfg, "data", LabelledData) if given is None else given
     with parameters_of("data"):
         return as_sequences(varied(data, **options), read)
-
-
-def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
-    """What an encoder takes of the objects by name: their ``input_shape``, and of columns and texts how many ``words``.
-
-    Raises:
-        ValueError: for rows with words or missing values, and an encoder that does not know them from numbers.
-    """
-    module, _, name = encoder._target_.rpartition(".")
-    own = {"input_shape": store.input_shape}
-    taken: dict[str, inspect.Parameter] = {}
-    takes_all = reads_sequences = False
-    with suppress(Exception):  # `instantiate` tells of a target that there is not
-        kind = getattr(import_module(module), name)
-        reads_sequences = getattr(kind, "reads_sequences", False)
-        taken = dict(inspect.signature(kind).parameters)
-        takes_all = any(each.kind is each.VAR_KEYWORD for each in taken.values())
-        if "input_shape" not in taken and not takes_all:
-            own = {}
-    if store.texts is not None and reads_sequences and ("words" in taken or takes_all):
-        texts = store.texts
-        pairs = {} if texts.separator is None else {"separator": texts.separator}
-        return {**own, "words": len(texts.vocabulary), **pairs}
-    if store.columns is None:
-        return own
-    if "words" in taken:
-        return {**own, "words": list(store.columns.words)}
-    for place, column in enumerate(store.columns.columns):
-        if column.kind == "word" or bool(store.inputs[:, place].isnan().any()):
-            has = "words" if column.kind == "word" else "missing values"
-            raise ValueError(f"encoder={name}: takes numbers alone, and column {column.name} has {has}; use table")
-    return own

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from rich.table import Table
@@ -21,6 +21,7 @@ from memlab.device import machine_name
 from memlab.files import ADDRESS
 from memlab.runs.results import versions
 from memlab.runs.resume import without_resume
+from memlab.trained.recipes import Recipe, recipe_of
 from memlab.training.checkpoint_files import DamagedCheckpointError, read_checkpoint
 from memlab.training.checkpoints import LAST, newest_checkpoint
 from memlab.training.compatibility import check_fits, check_something_left
@@ -81,11 +82,33 @@ def made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
     Raises:
         ValueError: if it is something else.
     """
-    part = instantiate(cfg[group], **words)
+    return check_kind(instantiate(cfg[group], **words), group, cfg[group], kind)
+
+
+def check_kind(part: object, group: str, cfg: DictConfig, kind: type[T]) -> T:
+    """Return what the target of a group has given.
+
+    Raises:
+        ValueError: if it is no such thing.
+    """
     if not isinstance(part, kind):
         given, wanted = type(part).__name__, f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
-        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give a {wanted}")
+        raise ValueError(f"{group}={cfg._target_}: gives a {given}; must give a {wanted}")
     return part
+
+
+def recipe_in(cfg: DictConfig, **more: Any) -> Recipe:
+    """The recipe of what a part of a configuration makes.
+
+    Args:
+        cfg: that part.
+        more: what it is made with besides.
+    """
+    arguments = {str(name): recipe_in(value) if isinstance(value, DictConfig) else value for name, value in cfg.items()}
+    target = str(arguments.pop("_target_"))
+    plain = OmegaConf.to_container(OmegaConf.create(arguments), resolve=True)
+    assert isinstance(plain, dict)
+    return recipe_of(target, {str(name): value for name, value in plain.items()} | more)
 
 
 def callbacks_of(cfg: DictConfig) -> dict[str, pl.Callback]:

@@ -27,9 +27,8 @@ from memlab.questions import StoryNetwork
 from memlab.runs.attention import draw_attention
 from memlab.runs.attention_page import write_attention_page
 from memlab.runs.figures import draw_learning_curve
-from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, start_of, trainer_of
+from memlab.runs.parts import Parts, Task, callbacks_of, facts_of, made, recipe_in, start_of, trainer_of
 from memlab.runs.published_answers import FAILED, published_of
-from memlab.runs.trained_memory import recipe_in
 from memlab.runs.tried_questions import choose_questions, last_questions, tried
 from memlab.trained.recipes import NETWORKS
 from memlab.trained.story_network import FOLDER, keep_network

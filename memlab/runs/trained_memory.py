@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
 from memlab.data.sequences import Sequences
-from memlab.runs.assembly import Run, settings_of_hops, words_for
+from memlab.runs.assembly import Run, settings_of_hops
+from memlab.runs.parts import recipe_in
 from memlab.trained.creation import create
 from memlab.trained.hops import NamedHops
 from memlab.trained.memory import FOLDER
 from memlab.trained.model import Model
 from memlab.trained.objects import ObjectKind
-from memlab.trained.recipes import ENCODERS, READINGS, SIMILARITIES, Recipe, recipe_of
+from memlab.trained.recipes import ENCODERS, READINGS, SIMILARITIES
 
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -74,7 +75,7 @@ def trained_model(run: Run, cfg: DictConfig) -> Model:
         similarity=model.memory.similarity,
         reading=model.reading,
         recipes={
-            "encoder": recipe_in(cfg.encoder, **words_for(cfg.encoder, store)),
+            "encoder": run.encoder_recipe,
             "similarity": recipe_in(cfg.similarity),
             "reading": recipe_in(cfg.evaluation),
         },
@@ -100,17 +101,3 @@ def unknown_part(model: Model) -> str | None:
         if (name := model.recipes[part]["class"]) not in known:
             return f"{name}, which is no {part} of memlab"
     return None
-
-
-def recipe_in(cfg: DictConfig, **more: Any) -> Recipe:
-    """The recipe of what a part of a configuration makes.
-
-    Args:
-        cfg: that part.
-        more: what it is made with besides.
-    """
-    arguments = {str(name): recipe_in(value) if isinstance(value, DictConfig) else value for name, value in cfg.items()}
-    target = str(arguments.pop("_target_"))
-    plain = OmegaConf.to_container(OmegaConf.create(arguments), resolve=True)
-    assert isinstance(plain, dict)
-    return recipe_of(target, {str(name): value for name, value in plain.items()} | more)

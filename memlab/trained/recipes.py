@@ -29,6 +29,7 @@ ENCODERS = (
     "memlab.encoders.TableEncoder",
     "memlab.encoders.TextConv",
     "memlab.encoders.TorchvisionBackbone",
+    "memlab.encoders.Transformer",
     "torch.nn.Flatten",
 )
 SIMILARITIES = tuple(f"memlab.memory.similarity.{name}" for name in ("Cosine", "Distance", "Dot", "Euclidean"))

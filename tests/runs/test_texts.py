@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from memlab.data.texts import split
+from memlab.data.vocabulary import FIRST
+from memlab.encoders.texts import TokenVectors
 from memlab.trained import RefusedMemoryError, load
 from tests.conftest import SMOKE, Command, Outcome
 from tests.data.text_files import texts, write_csv, write_folder
@@ -137,6 +140,35 @@ def test_pairs_from_a_file_to_answers(command: Callable[..., Outcome], memlab: C
         assert line in err
 
 
+@pytest.mark.parametrize("tuned", [True, False])
+@pytest.mark.parametrize("encoder", ["lstm", "tfidf", "transformer"])
+def test_word_vectors_of_a_file_are_started_with_and_kept(
+    encoder: str, tuned: bool, command: Callable[..., Outcome], memlab: Command, tmp_path: Path
+) -> None:
+    """The trained memory has those of its words, and needs the file no more."""
+    pytest.importorskip("polars")
+    write_csv(tmp_path / "mine.csv", 120)
+    words = sorted({word for text, _ in texts(120) for word in split(text, "words")})
+    lines = [f"{word} {' '.join(str(len(word) * place) for place in range(12))}" for word in words if word != "the"]
+    (tmp_path / "mine.vec").write_text("\n".join(lines))
+    options = (f"encoder={encoder}", "encoder.vectors=mine.vec", f"encoder.tune_vectors={str(tuned).lower()}")
+    outcome = command(*SMOKE, *MINE[:-1], *options)
+    assert outcome.status == 0, outcome.err
+    (run,) = outcome.run_folders
+    assert "have a vector of 12 numbers there; others start at 0, as the" in (run / "train.log").read_text()
+    (tmp_path / "mine.vec").unlink()
+    memory = load(run)
+    kept = memory.kind.texts
+    assert kept is not None
+    (vectors,) = (each for each in memory._model.encoder.modules() if isinstance(each, TokenVectors))
+    given = torch.zeros(len(kept.vocabulary), 12)
+    for place, word in enumerate(kept.vocabulary.words):
+        given[FIRST + place] = 0 if word == "the" else len(word) * torch.arange(12)
+    assert torch.equal(vectors.vectors.weight, given) != tuned
+    status, out, _ = memlab("predict", run, "--text", "We saw a trout.", "--json")
+    assert (status, len(json.loads(out))) == (0, 1)
+
+
 def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[..., Outcome]) -> None:
     run = command(*SMOKE).run_folders[0]
     status, _, err = memlab("predict", run, "--text", "three")
@@ -144,7 +176,7 @@ def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[...
     assert "--text: is for a memory of texts; must be given an array (1, 8, 8)" in err or "a picture file" in err
 
 
-@pytest.mark.parametrize("encoder", ["bag", "tfidf", "text_conv", "gru"])
+@pytest.mark.parametrize("encoder", ["bag", "tfidf", "text_conv", "gru", "transformer"])
 def test_chunked_trains_as_full_does_with_dropout_on(
     encoder: str, command: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -170,6 +202,16 @@ def test_chunked_trains_as_full_does_with_dropout_on(
         (("data.text=text",), "text=text: mine.csv has no such column"),
         (("data.path=none.csv",), "path=none.csv: there is no such file or folder"),
         (("data.rare_below=0",), "rare_below=0: must be a whole number of at least 1"),
+        (("encoder.vectors=none.vec",), "encoder.vectors=none.vec: cannot be read (No such file or directory)"),
+        (("encoder.tune_vectors=false",), "encoder.tune_vectors=false: must be true without encoder.vectors"),
+        (
+            ("data.tokens=characters", "encoder.vectors=none.vec"),
+            "encoder.vectors=none.vec: are those of words, and these are characters; must be null",
+        ),
+        (
+            ("data=digits", "augmentation=none", "data.as=pixel_rows", "encoder=lstm", "encoder.vectors=none.vec"),
+            "encoder.vectors=none.vec: are those of words, and these are objects (None, 8); must be null",
+        ),
         (("data=digits", "encoder=bag"), "must be texts, as of data=text"),
     ],
 )
