@@ -1,8 +1,7 @@
-"""Texts as tokens, words or characters: those of the training texts have numbers, and all others one together."""
+"""Texts as tokens: those of the training texts have numbers, and all others one together."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memlab.checks import check_choice, check_whole_number
+from memlab.checks import check_whole_number
 from memlab.data.sequences import Sequences
+from memlab.data.tokens import Tokens
 from memlab.data.vocabulary import FIRST, UNKNOWN, Vocabulary
 
-KINDS = ("words", "characters")
-WORD = re.compile(r"\w+(?:['\u2019]\w+)*|[^\w\s]")
 SHOWN = 200
 """Characters of a text that are shown where it is one of many."""
 BETWEEN = " / "
@@ -31,7 +29,7 @@ class Texts:
     """How texts become sequences of tokens, learned from some and applied to others.
 
     Args:
-        tokens: what a text is cut into, ``words``, in small letters and with what is between them, or ``characters``.
+        tokens: what a text is cut into.
         vocabulary: tokens with a number of their own.
         longest: tokens of a text that are read, the first.
         columns: where tables and lines of JSON have had the texts; two columns, where objects are pairs.
@@ -39,12 +37,12 @@ class Texts:
 
     Of a pair, what separates the two has the number behind all others.
 
-    >>> texts = Texts.of(["The milk.", "The apple."], tokens="words", rare_below=1, most_tokens=9, longest=4)
+    >>> texts = Texts.of(["The milk.", "The apple."], tokens=Tokens("words"), rare_below=1, most_tokens=9, longest=4)
     >>> [texts.text(row) for row in texts.encoded(["the MILK is there.", ""]).taken(torch.tensor([0, 1]))]
     ['the milk … …', '…']
     """
 
-    tokens: str
+    tokens: Tokens
     vocabulary: Vocabulary
     longest: int
     columns: tuple[str, ...] = ("text",)
@@ -52,7 +50,7 @@ class Texts:
 
     @classmethod
     def of(
-        cls, texts: Iterable[Text], *, tokens: str, rare_below: int, most_tokens: int, longest: int, **names: Any
+        cls, texts: Iterable[Text], *, tokens: Tokens, rare_below: int, most_tokens: int, longest: int, **names: Any
     ) -> Texts:
         """By the tokens of training texts.
 
@@ -67,15 +65,14 @@ class Texts:
         Raises:
             ValueError: for a value out of range, or if no token is left.
         """
-        check_choice("tokens", tokens, KINDS)
         check_whole_number("rare_below", rare_below)
         check_whole_number("most_tokens", most_tokens)
         check_whole_number("longest", longest)
-        counts = Counter(token for text in texts for part in parts_of(text) for token in set(split(part, tokens)))
+        counts = Counter(token for text in texts for part in parts_of(text) for token in set(tokens.split(part)))
         kept = [token for token, count in counts.items() if count >= rare_below]
         kept = sorted(kept, key=lambda each: (-counts[each], each))[:most_tokens]
         if not kept:
-            raise ValueError(f"rare_below={rare_below}: leaves none of {len(counts):,} {tokens}; must be smaller")
+            raise ValueError(f"rare_below={rare_below}: leaves none of {len(counts):,} {tokens.kind}; must be smaller")
         return cls(tokens, Vocabulary(tuple(sorted(kept))), longest, **names)
 
     @property
@@ -108,24 +105,32 @@ class Texts:
 
     def numbers(self, text: Text) -> list[int]:
         """Of all tokens of a text, or of both of a pair."""
-        return [number for part in parts_of(text) for number in self.vocabulary.numbers(split(part, self.tokens))]
+        return [number for part in parts_of(text) for number in self.vocabulary.numbers(self.tokens.split(part))]
 
     def _read(self, text: str) -> list[int]:
         return self.numbers(text)[: self.longest] or [UNKNOWN]
 
     def text(self, row: Tensor) -> str:
         """What (T, 1) numbers say, with … for a token that is not known; what is behind the end is left out."""
-        texts: list[list[str]] = [[]]
+        texts: list[list[str | None]] = [[]]
         for number in (int(number) for number in row.flatten().tolist() if number == number):
             if number == self.separator:
                 texts.append([])
             else:
-                texts[-1].append("…" if number < FIRST else self.vocabulary.words[number - FIRST])
-        return BETWEEN.join((" " if self.tokens == "words" else "").join(tokens) for tokens in texts)
+                texts[-1].append(None if number < FIRST else self.vocabulary.words[number - FIRST])
+        return BETWEEN.join(map(self.tokens.joined, texts))
 
     def described(self) -> dict[str, Any]:
         """All of it as plain JSON."""
-        return {**vars(self), "vocabulary": list(self.vocabulary.words), "columns": list(self.columns)}
+        tokenizer = {} if self.tokens.tokenizer is None else {"tokenizer": self.tokens.tokenizer}
+        return {
+            "tokens": self.tokens.kind,
+            **tokenizer,
+            "vocabulary": list(self.vocabulary.words),
+            "longest": self.longest,
+            "columns": list(self.columns),
+            "target": self.target,
+        }
 
     @classmethod
     def from_described(cls, described: Mapping[str, Any]) -> Texts:
@@ -134,24 +139,17 @@ class Texts:
         Raises:
             KeyError, TypeError, ValueError: for anything else.
         """
+        described = dict(described)
+        tokens = Tokens(described.pop("tokens"), described.pop("tokenizer", None))
+        tokens.check()
         vocabulary, columns = Vocabulary(tuple(described["vocabulary"])), tuple(described["columns"])
-        made = cls(**{**described, "vocabulary": vocabulary, "columns": columns})
-        check_choice("tokens", made.tokens, KINDS)
+        made = cls(**{**described, "tokens": tokens, "vocabulary": vocabulary, "columns": columns})
         check_whole_number("longest", made.longest)
         if len(columns) not in (1, 2) or not all(
             isinstance(each, str) for each in (*columns, made.target, *vocabulary.words)
         ):
             raise ValueError("names and tokens must be words, and columns one or two")
         return made
-
-
-def split(text: str, tokens: str) -> list[str]:
-    """The tokens of a text.
-
-    >>> split("Where's the milk?", "words"), split("Hm ?", "characters")
-    (["where's", 'the', 'milk', '?'], ['H', 'm', ' ', '?'])
-    """
-    return WORD.findall(text.lower()) if tokens == "words" else list(text)
 
 
 def parts_of(text: Text) -> list[str]:
@@ -177,7 +175,7 @@ def not_known(texts: Texts, given: Sequence[Text]) -> list[str]:
     if not empty:
         return []
     many = f"{len(empty):,} texts, as {quoted(empty[0])}, have" if len(empty) > 1 else f"{quoted(empty[0])} has"
-    return [f"{many} no {texts.tokens} that training has seen"]
+    return [f"{many} no {texts.tokens.kind} that training has seen"]
 
 
 def told_coverage(texts: Texts, parts: Mapping[str, Sequence[Text]]) -> list[str]:
@@ -192,7 +190,7 @@ def told_coverage(texts: Texts, parts: Mapping[str, Sequence[Text]]) -> list[str
         numbers = [texts.numbers(part) for text in given for part in parts_of(text)]
         lengths = [len(each) for each in numbers]
         total = max(sum(lengths), 1)
-        facts = [f"{len(numbers):,} texts of {total / max(len(numbers), 1):.1f} {texts.tokens}"]
+        facts = [f"{len(numbers):,} texts of {total / max(len(numbers), 1):.1f} {texts.tokens.kind}"]
         facts.append(f"{sum(number == UNKNOWN for each in numbers for number in each) / total:.1%} not known")
         if cut := sum(length > texts.longest for length in lengths):
             facts.append(f"{cut:,} cut off behind {texts.longest:,}")

@@ -63,7 +63,7 @@ def _word_vectors(encoder: DictConfig, store: ObjectStore, train_rows: Tensor) -
             raise ValueError("encoder.tune_vectors=false: must be true without encoder.vectors, as nothing was learned")
         return None
     texts = store.texts
-    if texts is None or texts.tokens == "characters":
+    if texts is None or texts.tokens.kind == "characters":
         objects = "characters" if texts is not None else f"objects {store.input_shape}"
         raise ValueError(f"encoder.vectors={path}: are those of words, and these are {objects}; must be null")
     try:

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from memlab.data.datasets import LabelledData, text
-from memlab.data.texts import Texts, split, told_coverage
+from memlab.data.texts import Texts, told_coverage
+from memlab.data.tokens import Tokens
 from memlab.data.vocabulary import FIRST, UNKNOWN
 from tests.data.text_files import texts, write_csv, write_folder, write_lines
 
@@ -41,16 +42,19 @@ def said(data: LabelledData, row: int) -> str:
 
 def test_known_are_the_tokens_of_most_training_texts() -> None:
     given = ["a b c", "a b", "a d", "a a e e e"]
-    made = Texts.of(given, tokens="words", rare_below=1, most_tokens=3, longest=9)
+    made = Texts.of(given, tokens=Tokens("words"), rare_below=1, most_tokens=3, longest=9)
     assert made.vocabulary.words == ("a", "b", "c")  # of c, d and e, in a text each, the first
-    assert Texts.of(given, tokens="words", rare_below=2, most_tokens=9, longest=9).vocabulary.words == ("a", "b")
+    assert Texts.of(given, tokens=Tokens("words"), rare_below=2, most_tokens=9, longest=9).vocabulary.words == (
+        "a",
+        "b",
+    )
     assert made.numbers("e A c") == [UNKNOWN, FIRST, FIRST + 2]
     with pytest.raises(ValueError, match="rare_below=5: leaves none of 5 words; must be smaller"):
-        Texts.of(given, tokens="words", rare_below=5, most_tokens=9, longest=9)
+        Texts.of(given, tokens=Tokens("words"), rare_below=5, most_tokens=9, longest=9)
 
 
 def test_a_text_is_as_many_steps_as_tokens_and_never_none() -> None:
-    made = Texts.of(["one two three"], tokens="words", rare_below=1, most_tokens=9, longest=2)
+    made = Texts.of(["one two three"], tokens=Tokens("words"), rare_below=1, most_tokens=9, longest=2)
     sequences = made.encoded(["three", "", "one two three", "four"])
     assert sequences.lengths.tolist() == [1, 1, 2, 1]
     assert [made.text(each) for each in sequences.taken(torch.arange(4))] == ["three", "…", "one two", "…"]
@@ -60,17 +64,20 @@ def test_a_text_is_as_many_steps_as_tokens_and_never_none() -> None:
 
 
 def test_characters_are_tokens_as_they_are() -> None:
-    assert split("Ab c", "characters") == ["A", "b", " ", "c"]
-    made = Texts.of(["Ab c"], tokens="characters", rare_below=1, most_tokens=9, longest=9)
+    assert Tokens("characters").split("Ab c") == ["A", "b", " ", "c"]
+    made = Texts.of(["Ab c"], tokens=Tokens("characters"), rare_below=1, most_tokens=9, longest=9)
     assert made.text(made.encoded(["c A?"]).taken(torch.tensor([0]))) == "c A…"
 
 
 def test_described_as_plain_json_it_comes_back() -> None:
-    made = Texts.of(["one two"], tokens="words", rare_below=1, most_tokens=9, longest=2, columns=("a",), target="b")
+    made = Texts.of(
+        ["one two"], tokens=Tokens("words"), rare_below=1, most_tokens=9, longest=2, columns=("a",), target="b"
+    )
     assert Texts.from_described(json.loads(json.dumps(made.described()))) == made
     wrong: dict[str, Any]
     for wrong in (
         {"tokens": "bytes"},
+        {"tokenizer": "{}"},
         {"longest": 0},
         {"vocabulary": [1]},
         {"columns": [None]},
@@ -98,7 +105,7 @@ def test_the_same_texts_are_read_of_every_kind_of_file(
     data = read(write(tmp_path / name, 40))
     assert data.name == "mine"
     assert data.store.class_names == ("birds", "fish")
-    expected = {(" ".join(split(words, "words")), label) for words, label in texts(40)}
+    expected = {(" ".join(Tokens("words").split(words)), label) for words, label in texts(40)}
     rows = range(len(data.store))
     assert {(said(data, row), data.store.class_names[data.store.labels[row]]) for row in rows} == expected
     assert len(data.train_rows) == 30
@@ -161,7 +168,11 @@ MISTAKES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "a folder without texts": ("mine/a/b.doc:a", "has no texts; must have folders <class>/ of .txt files in it", {}),
     "texts of no class": ("mine/b.txt:a", "has no texts", {}),
     "all words rare": ("mine.csv:said,about\na,x\nb,y\nc,x\nd,y\n", "rare_below=3: leaves none", {"rare_below": 3}),
-    "tokens": ("mine.csv:said,about\na,x\nb,y\na,x\nb,y\n", "tokens=bytes: must be one of words", {"tokens": "bytes"}),
+    "tokens": (
+        "mine.csv:said,about\na,x\nb,y\na,x\nb,y\n",
+        "tokens=bytes: must be words, ch",
+        {"tokens": "bytes"},
+    ),
     "longest": ("mine.csv:said,about\na,x\nb,y\na,x\nb,y\n", "longest=0: must be a whole number", {"longest": 0}),
     "share": ("mine.csv:said,about\na,x\nb,y\n", "test_fraction=2", {"test_fraction": 2}),
 }

@@ -39,3 +39,17 @@ def write_folder(folder: Path, count: int, *, seed: int = 0) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / name / f"{number:04}.txt").write_text(text)
     return folder
+
+
+def tokenizer_file(file: Path) -> Path:
+    """A tokenizer of word pieces, as of BERT, learned from some texts."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.Lowercase()
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(vocab_size=60, special_tokens=["[UNK]"])
+    made.train_from_iterator([text for text, _ in texts(60)], trainer)
+    made.save(str(file))
+    return file

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from memlab.data.texts import split
+from memlab.data.tokens import Tokens
 from memlab.data.vocabulary import FIRST
 from memlab.encoders.texts import TokenVectors
 from memlab.trained import RefusedMemoryError, load
 from tests.conftest import SMOKE, Command, Outcome
-from tests.data.text_files import texts, write_csv, write_folder
+from tests.data.text_files import texts, tokenizer_file, write_csv, write_folder
 from tests.runs.test_trained_memory import WHOLE_TEST, equal, told
 
 MINE = ("data=text", "data.path=mine.csv", "data.text=said", "data.target=about", "encoder.word_size=8")
@@ -148,7 +148,7 @@ def test_word_vectors_of_a_file_are_started_with_and_kept(
     """The trained memory has those of its words, and needs the file no more."""
     pytest.importorskip("polars")
     write_csv(tmp_path / "mine.csv", 120)
-    words = sorted({word for text, _ in texts(120) for word in split(text, "words")})
+    words = sorted({word for text, _ in texts(120) for word in Tokens("words").split(text)})
     lines = [f"{word} {' '.join(str(len(word) * place) for place in range(12))}" for word in words if word != "the"]
     (tmp_path / "mine.vec").write_text("\n".join(lines))
     options = (f"encoder={encoder}", "encoder.vectors=mine.vec", f"encoder.tune_vectors={str(tuned).lower()}")
@@ -167,6 +167,22 @@ def test_word_vectors_of_a_file_are_started_with_and_kept(
     assert torch.equal(vectors.vectors.weight, given) != tuned
     status, out, _ = memlab("predict", run, "--text", "We saw a trout.", "--json")
     assert (status, len(json.loads(out))) == (0, 1)
+
+
+def test_the_tokenizer_of_a_file_is_kept(command: Callable[..., Outcome], memlab: Command, tmp_path: Path) -> None:
+    pytest.importorskip("polars")
+    pytest.importorskip("tokenizers")
+    write_csv(tmp_path / "mine.csv", 120)
+    file = tokenizer_file(tmp_path / "pieces.json")
+    outcome = command(*SMOKE, *MINE, "data.tokens=pieces.json")
+    assert outcome.status == 0, outcome.err
+    (run,) = outcome.run_folders
+    assert "tokens known" in (run / "train.log").read_text()
+    file.unlink()
+    status, out, err = memlab("predict", run, "--text", "We saw a trout.", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)[0]["input"] == '"We saw a trout."'
+    assert load(run).predict(["We saw a trout."]).labels[0] == json.loads(out)[0]["label"]
 
 
 def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[..., Outcome]) -> None:

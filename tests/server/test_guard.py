@@ -61,7 +61,7 @@ def test_changes_need_the_token(of_rows: TrainedMemory) -> None:
                 "Basic s3cret",
                 "Bearer \xe9",
             ):
-                headers = {"authorization": told.encode("latin-1")}
+                headers = {b"authorization": told.encode("latin-1")}
                 refused = asking.request(method, path, headers=headers, **words)
                 assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
             assert asking.request(method, path, **words).status_code == 401
@@ -72,12 +72,13 @@ def test_changes_need_the_token(of_rows: TrainedMemory) -> None:
 
 
 def test_every_answer_has_the_headers_that_browsers_heed(asking_rows: TestClient) -> None:
-    for path, words in (
+    asked: list[tuple[str, dict[str, Any]]] = [
         ("/", {}),
         ("/health", {}),
         ("/nowhere", {}),
         ("/health", {"headers": {"host": "example.org"}}),
-    ):
+    ]
+    for path, words in asked:
         answer = asking_rows.get(path, **words)
         assert answer.headers.items() >= {name.lower(): value for name, value in HEADERS.items()}.items()
         assert "access-control-allow-origin" not in answer.headers

@@ -16,6 +16,7 @@ from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.data.texts import Text, Texts
+from memlab.data.tokens import Tokens
 from memlab.encoders import LSTM, MLP, Bag, Conv, TableEncoder
 from memlab.index import ExactIndex, HNSWIndex, Index, IVFIndex
 from memlab.memory import Cosine, Distance, Dot, Euclidean, Hops, ReadAll, ReadTopK, Similarity, StoredKeys
@@ -68,7 +69,7 @@ def spoken(size: int = 60, *, pairs: bool = False) -> ObjectStore:
     said = [("the ape climbs", "a bear sleeps", "one cat purrs")[place % 3] for place in range(size)]
     names: dict[str, Any] = {"columns": ("first", "second") if pairs else ("text",)}
     given: list[Text] = [(text, "as we saw") for text in said] if pairs else list(said)
-    texts = Texts.of(given, tokens="words", rare_below=1, most_tokens=99, longest=9, **names)
+    texts = Texts.of(given, tokens=Tokens("words"), rare_below=1, most_tokens=99, longest=9, **names)
     return ObjectStore(inputs=texts.encoded(given), labels=torch.arange(size) % 3, class_names=NAMES, texts=texts)
 
 

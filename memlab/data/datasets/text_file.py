@@ -16,6 +16,7 @@ from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.frames import SUFFIXES, is_table, read_frame
 from memlab.data.objects import ObjectStore
 from memlab.data.texts import Text, Texts, quoted, told_coverage
+from memlab.data.tokens import Tokens
 from memlab.files import in_utf8
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def text(
         text: name of the column or field of texts, or of the two of pairs.
         target: that of classes.
         test_path: the test texts, likewise; None to hold some out.
-        tokens: ``words`` or ``characters``.
+        tokens: ``words``, ``characters``, or the file of a tokenizer; see `memlab.data.tokens`.
         rare_below: tokens in fewer training texts have no number of their own.
         most_tokens: that have one, at most.
         longest: tokens of a text that are read, the first.
@@ -72,6 +73,10 @@ def text(
     Raises:
         ValueError: for what is not there or cannot be read, or nothing to learn from.
     """
+    try:
+        cut = Tokens.of(str(tokens))
+    except ValueError as error:
+        raise ValueError(f"tokens={error}") from error
     columns = [text] if isinstance(text, str) else list(map(str, text))
     if len(columns) not in (1, 2):
         raise ValueError(f"text=[{', '.join(columns)}]: must be a column, or two of pairs")
@@ -96,8 +101,8 @@ def text(
     all_texts = [each for part in parts for each in part.texts]
     train, test = ([all_texts[row] for row in part.tolist()] for part in (train_rows, test_rows))
     names = {"columns": tuple(columns), "target": str(target)}
-    made = Texts.of(train, tokens=tokens, rare_below=rare_below, most_tokens=most_tokens, longest=longest, **names)
-    log.info(f"{path}: {len(made.vocabulary.words):,} {tokens} known")
+    made = Texts.of(train, tokens=cut, rare_below=rare_below, most_tokens=most_tokens, longest=longest, **names)
+    log.info(f"{path}: {len(made.vocabulary.words):,} {cut.kind} known")
     for line in told_coverage(made, {"training": train, "test": test}):
         log.info(line)
     store = ObjectStore(inputs=made.encoded(all_texts), labels=labels, class_names=tuple(classes), texts=made)
