@@ -100,10 +100,15 @@ def tell(run: Run, folder: Path) -> None:
 
 
 def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any]) -> None:
-    """Draw the learning curve, the confusion matrix and the evidence, and write the page of it."""
+    """Draw the learning curve, the confusion matrix and the evidence, and write the page of it.
+
+    Of a recurrent encoder, how far back gradients go, too.
+    """
     from memlab.runs.confusion import draw_confusion
     from memlab.runs.evidence_page import write_evidence_page
     from memlab.runs.figures import draw_evidence, draw_learning_curve
+    from memlab.runs.gradients import FILE as GRADIENTS
+    from memlab.runs.gradients import draw_growth, measured_growth, write_growth
 
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
@@ -121,6 +126,9 @@ def illustrate(run: Run, cfg: DictConfig, folder: Path, results: dict[str, Any])
     )
     draw_confusion(store.class_names, tested.confusion().numpy(), figures / "confusion.png", title=heading)
     draw_evidence(tested, store, figures / "evidence.png", title=heading, objects=cfg.evidence.objects)
+    if growth := measured_growth(run):
+        write_growth(growth, folder / GRADIENTS)
+        draw_growth(growth, figures / "gradients.png", title=heading)
     data, objects = run.datamodule.data, cfg.evidence.page_objects
     log.info(write_evidence_page(tested, data, figures / "evidence.html", title=heading, objects=objects))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from memlab.trained import RefusedMemoryError, load
 from tests.conftest import SMOKE, Command, Outcome
 from tests.data.sequence_files import arrays, write_archive
+from tests.data.text_files import write_csv
 from tests.runs.test_trained_memory import WHOLE_TEST, equal, told
 
 TWO = ("data=sequences", "data.path=Two", "encoder.hidden_size=8", "encoder.embedding_size=8")
@@ -120,6 +122,29 @@ def test_chunked_trains_as_full_does_with_dropout_on(command: Callable[..., Outc
         found.append(torch.load(checkpoint, weights_only=True)["state_dict"])
     for name, tensor in found[0].items():
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+def test_how_far_back_gradients_go_is_drawn_of_recurrent_encoders(
+    kind: str, command: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """Whole sequences of other lengths than the 129 steps that are looked at, texts in the place of numbers, too."""
+    pytest.importorskip("polars")
+    write_archive(tmp_path / "Two", train=60, test=10)
+    write_csv(tmp_path / "mine.csv", 60)
+    texts = ("data=text", "data.path=mine.csv", "data.text=said", "data.target=about")
+    for words in (TWO, texts):
+        outcome = command(*SMOKE, *words, f"encoder={kind}", "figures=true")
+        assert outcome.status == 0, outcome.err
+        run = outcome.run_folders[-1]
+        assert (run / "figures" / "gradients.png").exists() == (kind == "lstm")
+        if kind == "lstm":
+            with (run / "gradients.csv").open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            assert [row["steps"] for row in rows] == [str(step) for step in range(129)]
+            assert float(rows[128]["weight 0.5"]) == pytest.approx(0.5**128)
+            assert rows[0]["trained"] == rows[0]["before training"] == "1"
+            assert 0 < float(rows[128]["trained"]) != float(rows[128]["before training"]) > 0
 
 
 def test_several_kinds_of_training_take_sequences(command: Callable[..., Outcome], tmp_path: Path) -> None:
