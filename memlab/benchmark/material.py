@@ -8,10 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from memlab.benchmark.problem import INPUT_SHAPES, Problem
+from memlab.benchmark.problem import INPUT_SHAPES, SHORTEST, Problem
 from memlab.data.objects import ObjectStore
+from memlab.data.sequences import Sequences
 from memlab.data.support import Support
-from memlab.encoders import MLP, Conv, Linear
+from memlab.encoders import LSTM, MLP, Conv, Linear
 from memlab.memory.similarity import Dot
 from memlab.memory.stored_keys import StoredKeys
 
@@ -45,6 +46,11 @@ class Material:
     def _random(self, *shape: int, stream: int) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * self.problem.seed + stream)
         return torch.randn(*shape, generator=generator, dtype=self.dtype)
+
+    def _sequences(self, count: int, shape: tuple[int, ...], *, stream: int) -> Sequences:
+        generator = torch.Generator().manual_seed(1000 * self.problem.seed + stream)
+        lengths = torch.randint(SHORTEST, shape[0] + 1, (count,), generator=generator)
+        return Sequences(self._random(int(lengths.sum()), shape[1], stream=stream), lengths)
 
     def _classes(self, count: int, stream: int) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * self.problem.seed + stream)
@@ -93,13 +99,23 @@ class Material:
     @cached_property
     def query_inputs(self) -> Tensor:
         """(B, ...) inputs of the queries, for a step."""
-        return self._random(self.problem.batch, *INPUT_SHAPES[self.problem.encoder], stream=5).to(self.device)
+        shape = INPUT_SHAPES[self.problem.encoder]
+        if len(shape) == 2:
+            return (
+                self._sequences(self.problem.batch, shape, stream=5)
+                .taken(torch.arange(self.problem.batch))
+                .to(self.device)
+            )
+        return self._random(self.problem.batch, *shape, stream=5).to(self.device)
 
     @cached_property
     def support(self) -> Support:
-        """The support objects, for a step: images as bytes, vectors as floats."""
+        """The support objects, for a step: images as bytes, vectors and sequences as floats."""
         shape = INPUT_SHAPES[self.problem.encoder]
-        if len(shape) == 3:
+        inputs: Tensor | Sequences
+        if len(shape) == 2:
+            inputs = self._sequences(self.problem.support, shape, stream=6)
+        elif len(shape) == 3:
             generator = torch.Generator().manual_seed(1000 * self.problem.seed + 6)
             inputs = torch.randint(256, (self.problem.support, *shape), generator=generator, dtype=torch.uint8)
         else:
@@ -129,6 +145,17 @@ def _encoder(name: str, size: int) -> nn.Module:
         )
     if name == "conv":
         return Conv(input_shape=shape, embedding_size=size, channels=64, kernel_size=5, pool_size=2)
+    if name == "lstm":
+        return LSTM(
+            input_shape=shape,
+            embedding_size=size,
+            hidden_size=128,
+            layers=1,
+            bidirectional=True,
+            pooling="max",
+            window=0,
+            truncate=None,
+        )
     if name == "linear":
         return Linear(input_shape=shape, embedding_size=size)
     return MLP(input_shape=shape, embedding_size=size, hidden_sizes={"mlp": [512, 512], "table": [256, 256]}[name])

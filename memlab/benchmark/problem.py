@@ -13,8 +13,11 @@ INPUT_SHAPES: dict[str, tuple[int, ...]] = {
     "table": (40,),
     "conv": (3, 32, 32),
     "resnet18": (3, 32, 32),
+    "lstm": (50, 32),
 }
-"""Encoders of a step, and the shape of the objects that each takes."""
+"""Encoders of a step, and the shape of the objects that each takes; sequences are of 5 to 50 steps."""
+SHORTEST = 5
+"""Steps of a sequence."""
 
 TASKS = {
     "read": "reading M keys that are at hand, forward and backward",

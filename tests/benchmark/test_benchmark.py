@@ -38,7 +38,7 @@ def makers(task: str) -> dict[str, Callable[[Material], Callable[[], Tensor | No
 
 
 class TestContenders:
-    @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv"])
+    @pytest.mark.parametrize("encoder", ["linear", "mlp", "conv", "lstm"])
     @pytest.mark.parametrize("name", [name for name in makers("step") if "topk" not in name and name != ARITHMETIC])
     def test_a_step_has_the_loss_and_the_gradient_of_full(self, name: str, encoder: str) -> None:
         results = []
@@ -72,7 +72,7 @@ class TestContenders:
     def test_an_evaluation_can_be_called(self, name: str) -> None:
         makers("evaluation")[name](Material(replace(PROBLEM, task="evaluation", dtype="float32")))()
 
-    @pytest.mark.parametrize("encoder", ["table", "conv"])
+    @pytest.mark.parametrize("encoder", ["table", "conv", "lstm"])
     def test_topk_of_all_cells_has_the_gradient_of_full(self, encoder: str) -> None:
         gradients = []
         for who in ("memlab full", "memlab topk exact"):
