@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from memlab.encoders.costs import Cost, cost_of
 from memlab.runs.composition import conf_folder, groups_of
-from memlab.runs.encoding import made_with
+from memlab.runs.encoding import without_options
 from memlab.runs.mistakes import one_line
 from memlab.runs.parts import SETUP_ERRORS
 
@@ -52,7 +52,7 @@ def costs_of_encoders(shape: Sequence[int], words: Sequence[str] = ()) -> Costs:
         except HydraException:  # it has no such parameter
             continue
         try:
-            found.costs[option] = cost_of(instantiate(made_with(cfg.encoder), input_shape=tuple(shape)), shape)
+            found.costs[option] = cost_of(instantiate(without_options(cfg).encoder, input_shape=tuple(shape)), shape)
         except (*SETUP_ERRORS, RuntimeError, TypeError) as error:  # torch's own layers tell of shapes so
             found.refused[option] = one_line(error, lambda: DictConfig({}))
     if not found.costs:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
@@ -19,7 +18,7 @@ from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.word_vectors import WordVectors, read_word_vectors
 from memlab.encoders.texts import TokenVectors
-from memlab.runs.parts import check_kind, recipe_in
+from memlab.runs.parts import made, recipe_in
 from memlab.trained.recipes import Recipe
 
 log = logging.getLogger("memlab")
@@ -36,43 +35,49 @@ def encoder_of(cfg: DictConfig, store: ObjectStore, train_rows: Tensor) -> tuple
     Raises:
         ValueError: for a value out of range, objects that it does not take, or vectors that cannot be read.
     """
-    settings = made_with(cfg.encoder)
-    words = words_for(settings, store)
-    vectors = _word_vectors(cfg.encoder, store, train_rows)
-    if vectors is not None:
+    own = without_options(cfg)
+    words = words_for(own.encoder, store)
+    others = {name: cfg.encoder[name] for name in OPTIONS if name in cfg.encoder and name not in own.encoder}
+    tuned = check_switch("encoder.tune_vectors", others.get("tune_vectors", True))
+    vectors = None
+    if (path := others.get("vectors")) is not None:
+        vectors = _word_vectors(str(path), store, train_rows)
         words["word_size"] = vectors.size
-    encoder = check_kind(instantiate(settings, **words), "encoder", settings, nn.Module)
+    elif not tuned:
+        raise ValueError("encoder.tune_vectors=false: must be true without encoder.vectors, as nothing was learned")
+    encoder = made(own, "encoder", nn.Module, **words)
     if vectors is not None:
         for module in encoder.modules():
             if isinstance(module, TokenVectors):
-                module.start_with(vectors.rows, tuned=check_switch("tune_vectors", cfg.encoder.tune_vectors))
+                module.start_with(vectors.rows, tuned=tuned)
     if (fit := getattr(encoder, "fit_inputs", None)) is not None:
         fit(store.take(train_rows[:: -(-len(train_rows) // SHOWN)], dtype=torch.float32))
-    return encoder, recipe_in(settings, **words)
+    return encoder, recipe_in(own.encoder, **words)
 
 
-def made_with(encoder: DictConfig) -> DictConfig:
-    """What an encoder is made with, of its configuration."""
-    return OmegaConf.masked_copy(encoder, [str(name) for name in encoder if name not in OPTIONS])
+def without_options(cfg: DictConfig) -> DictConfig:
+    """A configuration with what the encoder is made with alone, of which an own one may have options of these names."""
+    cfg = cfg.copy()
+    OmegaConf.set_struct(cfg, False)
+    _, taken, _ = _signature(cfg.encoder)
+    for name in OPTIONS:
+        if name in cfg.encoder and name not in taken:
+            del cfg.encoder[name]
+    return cfg
 
 
-def _word_vectors(encoder: DictConfig, store: ObjectStore, train_rows: Tensor) -> WordVectors | None:
-    path = encoder.get("vectors")
-    if path is None:
-        if encoder.get("tune_vectors") is False:
-            raise ValueError("encoder.tune_vectors=false: must be true without encoder.vectors, as nothing was learned")
-        return None
+def _word_vectors(path: str, store: ObjectStore, train_rows: Tensor) -> WordVectors:
     texts = store.texts
     if texts is None or texts.tokens.kind == "characters":
         objects = "characters" if texts is not None else f"objects {store.input_shape}"
         raise ValueError(f"encoder.vectors={path}: are those of words, and these are {objects}; must be null")
     try:
-        found = read_word_vectors(Path(str(path)), texts.vocabulary.words)
+        found = read_word_vectors(Path(path), texts.vocabulary.words)
     except ValueError as error:
         raise ValueError(f"encoder.vectors={error}") from error
     assert isinstance(store.inputs, Sequences)
     numbers = store.inputs.steps_of(train_rows.to(store.inputs.device)).flatten().long()
-    log.info(found.told(str(path), numbers.bincount(minlength=len(found.rows))[: len(found.rows)]))
+    log.info(found.told(path, numbers.bincount(minlength=len(found.rows))[: len(found.rows)]))
     return found
 
 
@@ -82,17 +87,8 @@ def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
     Raises:
         ValueError: for rows with words or missing values, and an encoder that does not know them from numbers.
     """
-    module, _, name = encoder._target_.rpartition(".")
-    own = {"input_shape": store.input_shape}
-    taken: dict[str, inspect.Parameter] = {}
-    takes_all = reads_sequences = False
-    with suppress(Exception):  # `instantiate` tells of a target that there is not
-        kind = getattr(import_module(module), name)
-        reads_sequences = getattr(kind, "reads_sequences", False)
-        taken = dict(inspect.signature(kind).parameters)
-        takes_all = any(each.kind is each.VAR_KEYWORD for each in taken.values())
-        if "input_shape" not in taken and not takes_all:
-            own = {}
+    name, (reads_sequences, taken, takes_all) = encoder._target_.rpartition(".")[2], _signature(encoder)
+    own = {"input_shape": store.input_shape} if takes_all or "input_shape" in taken else {}
     if store.texts is not None and reads_sequences and ("words" in taken or takes_all):
         texts = store.texts
         pairs = {} if texts.separator is None else {"separator": texts.separator}
@@ -106,3 +102,14 @@ def words_for(encoder: DictConfig, store: ObjectStore) -> dict[str, Any]:
             has = "words" if column.kind == "word" else "missing values"
             raise ValueError(f"encoder={name}: takes numbers alone, and column {column.name} has {has}; use table")
     return own
+
+
+def _signature(encoder: DictConfig) -> tuple[bool, set[str], bool]:
+    """Of its class: whether it reads sequences, its parameters, and whether it takes others too."""
+    module, _, name = encoder._target_.rpartition(".")
+    with suppress(Exception):  # `instantiate` tells of a target that there is not
+        kind = getattr(import_module(module), name)
+        parameters = inspect.signature(kind).parameters
+        takes_all = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        return getattr(kind, "reads_sequences", False), set(parameters), takes_all
+    return False, {"input_shape"}, False

@@ -82,18 +82,10 @@ def made(cfg: DictConfig, group: str, kind: type[T], **words: Any) -> T:
     Raises:
         ValueError: if it is something else.
     """
-    return check_kind(instantiate(cfg[group], **words), group, cfg[group], kind)
-
-
-def check_kind(part: object, group: str, cfg: DictConfig, kind: type[T]) -> T:
-    """Return what the target of a group has given.
-
-    Raises:
-        ValueError: if it is no such thing.
-    """
+    part = instantiate(cfg[group], **words)
     if not isinstance(part, kind):
         given, wanted = type(part).__name__, f"{kind.__module__.rpartition('.')[0]}.{kind.__name__}"
-        raise ValueError(f"{group}={cfg._target_}: gives a {given}; must give a {wanted}")
+        raise ValueError(f"{group}={cfg[group]._target_}: gives a {given}; must give a {wanted}")
     return part
 
 

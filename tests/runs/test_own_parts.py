@@ -33,6 +33,12 @@ class Shaped(Plain):
         self.layer = nn.Linear(input_shape[1] * input_shape[2], hidden)
 
 
+class Named(Plain):
+    def __init__(self, vectors):
+        super().__init__()
+        assert vectors == 3
+
+
 class Pictures(Plain):
     def forward(self, x):
         return super().forward(x)[:, None].expand(-1, 2, -1)
@@ -178,6 +184,7 @@ def test_one_line(words: list[str], message: str, command: Callable[..., Outcome
 @pytest.mark.parametrize(
     "words",
     [
+        [*encoder("own.Named"), "+encoder.vectors=3"],  # as an option of encoders of texts is called
         encoder("own.Plain"),
         [*encoder("own.Plain"), "memory=linear"],
         [*encoder("own.Shaped"), "+encoder.hidden=9"],
