@@ -147,7 +147,7 @@ def _data(cfg: DictConfig, given: LabelledData | None) -> LabelledData:
     """What is given or the loader gives, as far as the options of every data set leave it."""
     cfg = cfg.copy()
     OmegaConf.set_struct(cfg, False)
-    options, read = {name: cfg.data.pop(name) for name in OPTIONS}, cfg.data.pop("as")
+    options, read, shrink = {name: cfg.data.pop(name) for name in OPTIONS}, cfg.data.pop("as"), cfg.data.pop("shrink")
     data = made(cfg, "data", LabelledData) if given is None else given
     with parameters_of("data"):
-        return as_sequences(varied(data, **options), read)
+        return as_sequences(varied(data, **options), read, shrink=shrink)

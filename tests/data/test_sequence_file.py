@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from memlab.data.datasets import digits, sequences
+from memlab.data.datasets import LabelledData, digits, sequences
 from memlab.data.datasets.options import as_sequences
 from memlab.data.datasets.sequence_file import read_sequences
 from memlab.data.objects import raw_objects
@@ -157,9 +157,22 @@ def test_images_are_read_by_rows_or_by_pixels() -> None:
         assert (made.input_shape, taken.shape, taken.dtype) == ((None, shape[1]), (2, *shape), torch.uint8)
         torch.testing.assert_close(taken.view(2, 1, 8, 8), images[[4, 2]], rtol=0, atol=0)
     assert as_sequences(data, None) is data
-    for given, read, told in (
-        (data, "columns", "as=columns: must be one of pixel_rows, pixels"),
-        (as_sequences(data, "pixels"), "pixels", "as=pixels: is for images"),
-    ):
+    for read, size in (("pixel_rows", 4), ("pixels", 16)):
+        made = as_sequences(data, read, shrink=2).store
+        (taken,) = raw_objects(made.inputs, torch.tensor([4]))
+        assert (len(taken), taken.dtype) == (size, torch.uint8)
+        image, shrunk = images[4, 0].tolist(), taken.view(4, 4).tolist()
+        for row in range(4):
+            for column in range(4):
+                square = [image[2 * row + down][2 * column + right] for down in range(2) for right in range(2)]
+                assert abs(shrunk[row][column] - sum(square) / 4) <= 0.5
+    wrong: list[tuple[LabelledData, str | None, int, str]] = [
+        (data, "columns", 1, "as=columns: must be one of pixel_rows, pixels"),
+        (as_sequences(data, "pixels"), "pixels", 1, "as=pixels: is for images"),
+        (data, "pixels", 3, r"shrink=3: must divide the sides of images \(1, 8, 8\)"),
+        (data, "pixels", 0, "shrink=0: must be a whole number of at least 1"),
+        (data, None, 2, "shrink=2: is for images that are read as sequences; must be 1, or as one of them"),
+    ]
+    for given, words, shrink, told in wrong:
         with pytest.raises(ValueError, match=told):
-            as_sequences(given, read)
+            as_sequences(given, words, shrink=shrink)

@@ -68,23 +68,30 @@ def varied(
     return replace(varied, true_labels=data.store.labels) if flip_labels else varied
 
 
-def as_sequences(data: LabelledData, read: str | None) -> LabelledData:
+def as_sequences(data: LabelledData, read: str | None, *, shrink: int = 1) -> LabelledData:
     """A data set of images as one of sequences.
 
     Args:
         data: as it was loaded.
+        shrink: squares of so many pixels to a side become one before, their mean: sequences get as many times shorter.
         read: ``pixel_rows``, a row of an image in a step, all channels side by side; ``pixels``, one pixel in a step,
             row by row; None for objects as they are.
 
     Raises:
-        ValueError: for another word, or objects that are no images.
+        ValueError: for another word, objects that are no images, or squares that do not fill them.
     """
+    check_whole_number("shrink", shrink)
     if read is None:
+        if shrink > 1:
+            raise ValueError(f"shrink={shrink}: is for images that are read as sequences; must be 1, or as one of them")
         return data
     check_choice("as", read, SEQUENCES)
     images = data.store.inputs
     if not isinstance(images, Tensor) or images.dim() != 4:
         raise ValueError(f"as={read}: is for images (channels, height, width); objects are {data.store.input_shape}")
+    if images.shape[2] % shrink or images.shape[3] % shrink:
+        raise ValueError(f"shrink={shrink}: must divide the sides of images {tuple(images.shape[1:])}")
+    images = _shrunk(images, shrink)
     rows = images.permute(0, 2, 1, 3) if read == "pixel_rows" else images.flatten(2).permute(0, 2, 1)
     steps = rows.flatten(2)
     lengths = torch.full((len(steps),), steps.shape[1])
@@ -92,6 +99,14 @@ def as_sequences(data: LabelledData, read: str | None) -> LabelledData:
         inputs=Sequences(steps.flatten(0, 1), lengths), labels=data.store.labels, class_names=data.store.class_names
     )
     return replace(data, store=store)
+
+
+def _shrunk(images: Tensor, side: int) -> Tensor:
+    """(N, channels, height / side, width / side) means, of whole numbers to the nearest."""
+    if side == 1:
+        return images
+    mean = torch.cat([torch.nn.functional.avg_pool2d(part.float(), side) for part in images.split(1000)])
+    return mean.to(images.dtype) if images.is_floating_point() else mean.round().to(images.dtype)
 
 
 def _of_classes(data: LabelledData, classes: Sequence[object]) -> LabelledData:
