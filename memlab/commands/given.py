@@ -29,7 +29,7 @@ class Given(NamedTuple):
     """(n,) class names, where they are told: by folders, an array ``y``, or a column."""
 
 
-FILES = "pictures, folders, a file of arrays, a table (.csv, .tsv, .parquet), sequences (.npz, .ts) or texts"
+FILES = "pictures, folders, a file of arrays, a table (.csv, .tsv, .parquet), sequences (.npz, .parquet, .ts) or texts"
 ARRAYS, TABLES = (".npz", ".pt", ".safetensors"), (".csv", ".tsv", ".parquet")
 
 
@@ -188,13 +188,13 @@ def _texts(texts: Texts, paths: Sequence[Path], *, labelled: bool, target: str |
 
 def _sequences(paths: Sequence[Path], *, labelled: bool, target: str | None) -> Given:
     """The sequences of a file."""
-    from memlab.data.datasets.sequence_file import TS, read_sequences
+    from memlab.data.datasets.sequence_file import PARQUET, TS, read_sequences
 
     path, *others = paths
     if target is not None:
         raise ValueError(f"target={target}: is for tables; {path} is none")
-    if path.suffix not in (*ARRAYS, TS) or others:
-        raise ValueError(f"{path}: must be one file of sequences that ends in {', '.join((*ARRAYS, TS))}")
+    if path.suffix not in (kinds := (*ARRAYS, PARQUET, TS)) or others:
+        raise ValueError(f"{path}: must be one file of sequences that ends in {', '.join(kinds)}")
     found = read_sequences(path, labelled=labelled)
     each = str(path) if path.suffix == TS else f"{path} {found.name}"
     return Given(found.sequences, [f"{each}[{row}]" for row in range(len(found.sequences))], found.labels)

@@ -72,6 +72,37 @@ def read_frame(path: Path) -> DataFrame:
     return frame
 
 
+def read_lists(path: Path) -> dict[str, Any]:
+    """A Parquet file of sequences, a list of steps in each row, as arrays.
+
+    Returns:
+        ``X`` (S, m), steps of all rows one after the other, ``lengths`` (N,), and all other columns as lists.
+
+    Raises:
+        ValueError: for a file that cannot be read, or a column X of anything but lists of numbers, or of lists of as
+            many numbers in each step; in one line.
+    """
+    name = in_utf8(path)
+    try:
+        frame = _as_it_is(path.read_bytes(), name)
+    except OSError as error:
+        raise ValueError(f"{name}: cannot be read ({error.strerror})") from error
+    except ImportError as error:
+        raise ValueError(f"{name}: {NEEDED}") from error
+    arrays: dict[str, Any] = {each.name: each.to_list() for each in frame.iter_columns()}
+    if "X" not in arrays:
+        return arrays
+    rows = arrays["X"]
+    if bad := [row for row, each in enumerate(rows) if not isinstance(each, list) or not each]:
+        what = "no steps" if rows[bad[0]] in (None, []) else f"{type(rows[bad[0]]).__name__}, no list"
+        raise ValueError(f"{name}: X[{bad[0]}] is {what}; must be a list of steps")
+    steps = [[step] if isinstance(step, int | float) else step for row in rows for step in row]
+    sizes = {len(step) if isinstance(step, list) else None for step in steps}
+    if len(sizes) != 1 or not all(sizes):
+        raise ValueError(f"{name}: steps of X are of several sizes or none; must be numbers, or lists of as many each")
+    return {**arrays, "X": steps, "lengths": [len(row) for row in rows]}
+
+
 def frame_of(table: Any, *, names: Sequence[str] = ()) -> DataFrame:
     """A frame of polars or pandas, a mapping of columns, or rows: mappings, or cells in the order of ``names``.
 
@@ -217,13 +248,16 @@ def _ragged(data: bytes, separator: str, width: int, name: str) -> Iterator[str]
 
 
 def _parquet(data: bytes, name: str) -> DataFrame:
+    return _plain(_as_it_is(data, name), name)
+
+
+def _as_it_is(data: bytes, name: str) -> DataFrame:
     import polars
 
     try:
-        frame = polars.read_parquet(io.BytesIO(data))
+        return polars.read_parquet(io.BytesIO(data))
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         raise ValueError(f"{name}: cannot be read as a table ({_first_line(error)})") from error
-    return _plain(frame, name)
 
 
 def _plain(frame: DataFrame, name: str) -> DataFrame:

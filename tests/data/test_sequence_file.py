@@ -44,6 +44,54 @@ def test_arrays_may_have_test_objects_one_number_a_step_and_no_lengths(tmp_path:
     assert raw_objects(data.store.inputs, torch.arange(9)).shape == (9, given["X"].shape[1], 1)
 
 
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_sequences_may_be_one_after_the_other_or_lists(kind: str, wide: bool, tmp_path: Path) -> None:
+    given = arrays(12)
+    each = [x[:length] if wide else x[:length, :1] for x, length in zip(given["X"], given["lengths"], strict=True)]
+    file = tmp_path / f"mine.{kind}"
+    if kind == "npz":
+        np.savez(file, X=np.concatenate(each), lengths=given["lengths"], y=given["y"])
+    else:
+        polars = pytest.importorskip("polars")
+        lists = [x.tolist() if wide else x[:, 0].tolist() for x in each]
+        polars.DataFrame({"X": lists, "y": given["y"].tolist()}).write_parquet(file)
+    data = sequences(path=str(file), **OPTIONS)
+    assert data.store.input_shape == (None, 2 if wide else 1)
+    assert [data.store.class_names[label] for label in data.store.labels] == given["y"].tolist()
+    for row, own in enumerate(each):
+        found = raw_objects(data.store.inputs, torch.tensor([row]))[0]
+        torch.testing.assert_close(found, torch.from_numpy(own).float(), rtol=0, atol=0)
+    assert len(read_sequences(file, labelled=False).sequences) == 12
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        ({"x": [[1.0], [2.0]], "y": ["a", "b"]}, "lacks X; has x, y"),
+        ({"X": [[1.0], []], "y": ["a", "b"]}, r"X\[1\] is no steps; must be a list of steps"),
+        ({"X": [[1.0], None], "y": ["a", "b"]}, r"X\[1\] is no steps"),
+        ({"X": [1.0, 2.0], "y": ["a", "b"]}, r"X\[0\] is float, no list; must be a list of steps"),
+        ({"X": [[[1.0, 2.0], [3.0]], [[1.0, 2.0]]], "y": ["a", "b"]}, "steps of X are of several sizes or none"),
+        ({"X": [[1.0, None], [2.0]], "y": ["a", "b"]}, "steps of X are of several sizes or none"),
+        ({"X": [["u", "v"], ["w"]], "y": ["a", "b"]}, "steps of X are of several sizes or none"),
+        ({"X": [[1.0, float("nan")], [2.0]], "y": ["a", "b"]}, r"X\[0\] has NaN or infinity in step 2"),
+        ({"X": [[1.0], [2.0]]}, "lacks y; has X, lengths"),
+        ({"X": [[1.0], [2.0]], "y": [0.5, 1.5]}, r"y is \(2,\) of float64"),
+    ],
+)
+def test_lists_that_are_no_sequences_are_told_in_one_line(columns: dict[str, Any], told: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.parquet"
+    pytest.importorskip("polars").DataFrame(columns, strict=False).write_parquet(file)
+    with pytest.raises(ValueError, match=told) as error:
+        sequences(path=str(file), **OPTIONS)
+    assert str(error.value).startswith(f"path={file}")
+    assert "\n" not in str(error.value)
+    file.write_text("no parquet")
+    with pytest.raises(ValueError, match="cannot be read as a table"):
+        sequences(path=str(file), **OPTIONS)
+
+
 def test_a_folder_of_the_archive_has_its_official_split(tmp_path: Path) -> None:
     data = sequences(path=str(write_archive(tmp_path / "Two", train=8, test=6)), **OPTIONS)
     train, test = arrays(8), arrays(6, seed=1)

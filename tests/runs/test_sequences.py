@@ -44,15 +44,19 @@ def test_from_a_file_to_answers(command: Callable[..., Outcome], memlab: Command
 
 def check_answers(run: Path, memlab: Command, tmp_path: Path) -> None:
     """They are those of the run's test to the bit, whatever else is asked beside."""
+    polars = pytest.importorskip("polars")
     ids, labels, mass = told(run)
     memory, test = load(run), given(30, seed=1)
     assert equal(memory.predict([test[place - 160] for place in ids]), labels, mass)
     assert json.loads((run / "results.json").read_text())["test/accuracy"] > 0.9
     new, longer = arrays(20, seed=2), np.repeat(given(1, seed=2)[0], 5, axis=0)
     np.savez(tmp_path / "new.npz", **new)
-    status, out, _ = memlab("evaluate", run, tmp_path / "new.npz", "--json")
-    assert status == 0
-    assert json.loads(out)["accuracy"] > 0.9
+    lists = [x[:length].tolist() for x, length in zip(new["X"], new["lengths"], strict=True)]
+    polars.DataFrame({"X": lists, "y": new["y"].tolist()}).write_parquet(tmp_path / "new.parquet")
+    for name in ("new.npz", "new.parquet"):
+        status, out, _ = memlab("evaluate", run, tmp_path / name, "--json")
+        assert status == 0
+        assert json.loads(out)["accuracy"] > 0.9
     status, out, _ = memlab("predict", run, tmp_path / "Two" / "Two_TEST.ts")
     assert status == 0
     assert [line.split(": ")[1].split()[0] for line in out.splitlines()] == [

@@ -14,10 +14,11 @@ from memlab.checks import check_number
 from memlab.data.datasets.labelled import LabelledData, stratified_split
 from memlab.data.datasets.tensor_file import label_words, read_arrays, real_numbers
 from memlab.data.datasets.ts_file import read_ts
+from memlab.data.frames import read_lists
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 
-TS = ".ts"
+TS, PARQUET = ".ts", ".parquet"
 
 
 class SequencePart(NamedTuple):
@@ -40,9 +41,11 @@ def sequences(*, path: str, test_fraction: float, split_seed: int) -> LabelledDa
     """Sequences of steps, each as long as it is, with m numbers in a step.
 
     Of a file of arrays, .npz, .pt or .safetensors: ``X`` (N, T, m), or (N, T) of one number a step, ``lengths`` (N,)
-    and ``y`` (N,); what is behind the length of each is not looked at, and without lengths all have T steps. With
-    ``X_test``, ``lengths_test`` and ``y_test`` beside them these are the test objects. Of a folder NAME as the archive
-    has it: ``NAME_TRAIN.ts`` and ``NAME_TEST.ts``, its official split. Or of one .ts file.
+    and ``y`` (N,); what is behind the length of each is not looked at, and without lengths all have T steps. Or ``X``
+    (S, m), the steps of one sequence after the other, as many as all lengths together. With ``X_test``,
+    ``lengths_test`` and ``y_test`` beside them these are the test objects. Of a .parquet file the columns ``X``, in
+    each row a list of numbers or of steps, lists of m numbers, and ``y``. Of a folder NAME as the archive has it:
+    ``NAME_TRAIN.ts`` and ``NAME_TEST.ts``, its official split. Or of one .ts file.
 
     Args:
         path: the file or the folder.
@@ -89,13 +92,13 @@ def read_sequences(file: Path, *, labelled: bool) -> SequencePart:
     """Sequences of a file, the training objects of one of arrays that has test objects too.
 
     Args:
-        file: of arrays ``X`` and maybe ``lengths``, or .ts.
+        file: of arrays ``X`` and maybe ``lengths``, .parquet or .ts.
         labelled: with classes, ``y`` in a file of arrays.
 
     Raises:
         ValueError: if it cannot be read, or lacks something.
     """
-    part = _of_ts(file) if file.suffix == TS else _of_arrays(file, read_arrays(file), "", labelled=labelled)
+    part = _of_ts(file) if file.suffix == TS else _of_arrays(file, _arrays(file), "", labelled=labelled)
     if labelled and part.labels is None:
         raise ValueError(f"path={file}: has no classes; must have them")
     return part
@@ -115,13 +118,22 @@ def _parts(given: Path) -> list[SequencePart]:
         return [_of_ts(given)]
     if not given.exists():
         raise ValueError(f"path={given}: there is no such file or folder")
-    arrays = read_arrays(given)
+    arrays = _arrays(given)
     if ("X_test" in arrays) != ("y_test" in arrays):
         raise ValueError(
             f"path={given}: has one of X_test and y_test; must hold both, or neither for a split by a seed"
         )
     suffixes = ["", "_test"] if "X_test" in arrays else [""]
     return [_of_arrays(given, arrays, suffix, labelled=True) for suffix in suffixes]
+
+
+def _arrays(file: Path) -> Mapping[str, Any]:
+    if file.suffix != PARQUET:
+        return read_arrays(file)
+    try:
+        return read_lists(file)
+    except ValueError as error:
+        raise ValueError(f"path={error}") from error
 
 
 def _of_ts(file: Path) -> SequencePart:
@@ -136,15 +148,7 @@ def _of_arrays(file: Path, arrays: Mapping[str, Any], suffix: str, *, labelled: 
     for needed in (name, f"y{suffix}") if labelled else (name,):
         if needed not in arrays:
             raise ValueError(f"path={file}: lacks {needed}; has {', '.join(map(str, arrays)) or 'nothing'}")
-    padded = real_numbers(str(file), name, arrays[name])
-    padded = padded[..., None] if padded.dim() == 2 else padded
-    if padded.dim() != 3 or not padded.numel():
-        raise ValueError(
-            f"path={file}: {name} is {tuple(padded.shape)}; must be (N, T, m), m numbers in each of T steps"
-        )
-    lengths = _lengths(file, f"lengths{suffix}", arrays.get(f"lengths{suffix}"), padded)
-    steps = padded[torch.arange(padded.shape[1]) < lengths[:, None]]
-    made = Sequences(steps, lengths)
+    made = _sequences(file, suffix, real_numbers(str(file), name, arrays[name]), arrays.get(f"lengths{suffix}"))
     if (place := made.first_not_finite()) is not None:
         raise ValueError(
             f"path={file}: {name}[{place[0]}] has NaN or infinity in step {place[1] + 1}; every value must be finite,"
@@ -158,11 +162,25 @@ def _of_arrays(file: Path, arrays: Mapping[str, Any], suffix: str, *, labelled: 
     return SequencePart(name, made, [str(word) for word in words], [str(word) for word in np.unique(words)])
 
 
-def _lengths(file: Path, name: str, given: Any, padded: Tensor) -> Tensor:
-    """(N,) steps of each sequence."""
+def _sequences(file: Path, suffix: str, given: Tensor, lengths: Any) -> Sequences:
+    """Of padded sequences, or of the steps of one after the other."""
+    count, total = (None, None) if lengths is None else (np.asarray(lengths).size, np.asarray(lengths).sum())
+    if given.dim() == 2 and count not in (None, len(given)) and total == len(given):
+        return Sequences(given, _lengths(file, f"lengths{suffix}", lengths, count=count or 0, most=len(given)))
+    padded = given[..., None] if given.dim() == 2 else given
+    if padded.dim() != 3 or not padded.numel():
+        raise ValueError(
+            f"path={file}: X{suffix} is {tuple(padded.shape)}; must be (N, T, m), m numbers in each of T steps"
+        )
     count, most = padded.shape[:2]
-    if given is None:
-        return torch.full((count,), most)
+    if lengths is None:
+        return Sequences(padded.flatten(0, 1), torch.full((count,), most))
+    ends = _lengths(file, f"lengths{suffix}", lengths, count=count, most=most)
+    return Sequences(padded[torch.arange(most) < ends[:, None]], ends)
+
+
+def _lengths(file: Path, name: str, given: Any, *, count: int, most: int) -> Tensor:
+    """(N,) steps of each sequence."""
     lengths = np.asarray(given)
     if lengths.dtype.kind not in "iu" or lengths.shape != (count,):
         raise ValueError(
