@@ -122,6 +122,7 @@ EXPERIMENTS = {
         for encoder in ("linear", "conv")
     },
     "figure4": IMAGES,
+    "gradient_growth": [],
     **{f"{data}_{encoder}": IMAGES for data in ("mnist", "cifar10") for encoder in ("lenet", "resnet")},
     **{f"{data}_support_sweep": IMAGES for data in SWEPT},
     "search": ["sweep.trials=1"],
@@ -149,7 +150,7 @@ def test_every_experiment_composes_and_runs(
     if experiment.startswith("search"):
         pytest.importorskip("optuna")
     sets = {"cifar100": "cifar100", "figure4": "cifar100", "cifar10": "cifar10", "mnist": "mnist"}
-    usual = "digits" if experiment in {"search", "search_topk", "thesis"} else "synthetic_table"
+    usual = "digits" if experiment in {"gradient_growth", "search", "search_topk", "thesis"} else "synthetic_table"
     data = "table" if experiment in OF_TABLES else next((sets[word] for word in sets if word in experiment), usual)
     write_files(f"data={data}", tmp_path / "files", monkeypatch)
     needed = NEEDS[f"data={data}"] if data == "cifar100" else EXPERIMENTS[experiment]
