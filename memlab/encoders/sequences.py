@@ -20,6 +20,8 @@ from memlab.encoders.projection import Projected, Projection
 from memlab.encoders.texts import TokenVectors, of_objects
 
 POOLINGS = ("last", "mean", "max", "attention")
+SHOWN = 512
+"""Training objects that the start of the last layer depends on."""
 
 
 class StepOptions(Projection, total=False):
@@ -129,3 +131,26 @@ class SequenceEncoder(Projected):
         own = features(vectors, input_shape[1] if vectors is None else word_size)
         trunk, width = of_objects(own, own.width, separator)
         super().__init__(trunk, width=width, **projection)
+
+    @torch.no_grad()
+    def fit_inputs(self, objects: Tensor) -> None:
+        """Have embeddings of training objects start around 0, with a deviation of 1 in each number.
+
+        What sequences have in common is most of what random layers make of them. Embeddings that are nearly alike are
+        soon made quite alike, as what they are far from by chance costs most, and of few objects a network stays there.
+        The start depends on data as that of Salimans and Kingma (2016, section 3): ``A / s`` for A and ``- A m / s``
+        for b, m being the mean of the features and s the deviation of what A makes of them.
+
+        Args:
+            objects: (n, T, m) training objects, of which `SHOWN` are looked at; fewer than 2 change nothing.
+        """
+        if len(objects) < 2:
+            return
+        training = self.trunk.training
+        self.trunk.eval()
+        features: Tensor = self.trunk(objects[:: -(-len(objects) // SHOWN)])
+        self.trunk.train(training)
+        mean = features.mean(0)
+        deviation = ((features - mean) @ self.projection.weight.mT).std(0)
+        self.projection.weight.div_(torch.where(deviation > 0, deviation, 1)[:, None])
+        self.projection.bias.copy_(-(self.projection.weight @ mean))

@@ -202,6 +202,26 @@ def test_read_in_chunks_with_dropout_it_gives_what_it_gives_read_at_once(kind: s
     check_that_chunks_change_nothing(make(kind, dropout=0.4).train(), support())
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_embeddings_start_around_0_with_a_deviation_of_1(kind: str) -> None:
+    encoder, given = (
+        make(kind, normalisation="none", dropout=0.4).train(),
+        sequences().taken(torch.arange(len(LENGTHS))),
+    )
+    rest = {name: tensor.clone() for name, tensor in encoder.trunk.state_dict().items()}
+    encoder.fit_inputs(given)
+    assert encoder.trunk.training
+    embedded = encoder.eval()(given)
+    torch.testing.assert_close(embedded.mean(0), torch.zeros(3).double(), rtol=0, atol=1e-10)
+    torch.testing.assert_close(embedded.std(0), torch.ones(3).double(), rtol=1e-10, atol=0)
+    assert all(torch.equal(tensor, rest[name]) for name, tensor in encoder.trunk.state_dict().items())
+    before = [parameter.clone() for parameter in encoder.parameters()]
+    encoder.fit_inputs(given[:1])
+    assert all(torch.equal(*pair) for pair in zip(encoder.parameters(), before, strict=True))
+    encoder.fit_inputs(given[:1].expand(3, -1, -1))  # which differ in nothing
+    assert encoder(given).isfinite().all()
+
+
 def test_gradcheck() -> None:
     given = sequences().taken(torch.tensor([0, 1]))
     present = ~given.isnan()
