@@ -22,8 +22,8 @@ from memlab.runs.encoding import encoder_of
 from memlab.runs.parts import Parts, callbacks_of, facts_of, made, start_of, trainer_of
 from memlab.trained.objects import KEPT
 from memlab.trained.recipes import Recipe
-from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
+from memlab.training.loss_weights import loss_weights
 from memlab.training.module import MemoryClassifier
 from memlab.training.trial import try_encoder, try_memory
 
@@ -81,7 +81,7 @@ def assemble(cfg: DictConfig, data: LabelledData | None = None, *, alone: bool =
         reading = shared_reading(reading)
     with parameters_of("loss"):
         train_labels = store.labels[datamodule.train_rows]
-        class_weights = weights_of_classes(cfg.loss.class_weights, train_labels, store.class_names)
+        class_weights = loss_weights(cfg.loss.class_weights, train_labels, store.class_names)
     model = MemoryClassifier(
         encoder=encoder,
         embedding_size=try_encoder(encoder, store, datamodule.train_rows),

@@ -13,10 +13,13 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.table import Table
+from torch import Tensor
 
 from memlab.baselines import StoryBaseline
 from memlab.checks import check_choice, check_switch, check_whole_number, parameters_of
@@ -32,6 +35,7 @@ from memlab.runs.published_answers import FAILED, published_of
 from memlab.runs.tried_questions import choose_questions, last_questions, tried
 from memlab.trained.recipes import NETWORKS
 from memlab.trained.story_network import FOLDER, keep_network
+from memlab.training.loss_weights import loss_weights
 from memlab.training.story_datamodule import StoryDataModule
 from memlab.training.story_module import MEASURED, Measured, StoryAnswerer
 
@@ -62,6 +66,7 @@ def assemble(cfg: DictConfig) -> Run:
         network=_network(cfg, datamodule),
         encoder=datamodule.encoder,
         reduction=cfg.reduction,
+        weights=_weights(cfg, datamodule),
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.scheduler),
         validation_tasks=datamodule.validation.tasks,
@@ -74,6 +79,13 @@ def assemble(cfg: DictConfig) -> Run:
     start = start_of(cfg, model, trainer)
     facts = facts_of(cfg, model, trainer, data=datamodule.data.name) | {"sizes": datamodule.sizes}
     return Run(datamodule, model, trainer, callbacks, start, baselines, facts)
+
+
+def _weights(cfg: DictConfig, datamodule: StoryDataModule) -> Tensor | None:
+    """What each training question counts in the loss, by its task."""
+    names, numbers = np.unique(datamodule.train.tasks, return_inverse=True)
+    of_tasks = loss_weights(cfg.task_weights, torch.from_numpy(numbers), names.tolist(), of="task")
+    return None if of_tasks is None else of_tasks[numbers]
 
 
 def _network(cfg: DictConfig, datamodule: StoryDataModule) -> StoryNetwork:

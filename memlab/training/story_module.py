@@ -83,6 +83,7 @@ class StoryAnswerer(TrainedModule):
         network: answers.
         encoder: made the batches.
         reduction: of the losses of a step, ``mean``, or ``sum`` as in the papers of memory networks.
+        weights: (N,) what the loss of each training question is multiplied by, by its id; None for 1.
         optimizer: see `TrainedModule.prepare_training`.
         scheduler: see `TrainedModule.prepare_training`.
         validation_tasks: of each validation question by its id.
@@ -94,6 +95,7 @@ class StoryAnswerer(TrainedModule):
 
     tested: Measured
     """Of the last test."""
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -101,6 +103,7 @@ class StoryAnswerer(TrainedModule):
         network: StoryNetwork,
         encoder: StoryEncoder,
         reduction: str,
+        weights: Tensor | None = None,
         optimizer: partial[Optimizer],
         scheduler: Mapping[str, Any],
         validation_tasks: Sequence[str],
@@ -110,6 +113,7 @@ class StoryAnswerer(TrainedModule):
         self.network = network
         self.encoder = encoder
         self._sums = check_choice("reduction", reduction, REDUCTIONS) == "sum"
+        self.register_buffer("weights", weights, persistent=False)
         self._tasks = {"validation": validation_tasks, "test": test_tasks}
         self._parts: list[Measured] = []
         self.prepare_training(optimizer, scheduler)
@@ -132,6 +136,8 @@ class StoryAnswerer(TrainedModule):
         """The loss of the questions of some stories."""
         self.network.at_progress(self.trainer.global_step / self._steps_in_all)
         losses = self.network.losses(batch)
+        if self.weights is not None:
+            losses = losses * self.weights[batch.ids]
         mean = losses.mean()
         self.steps.take("loss", mean, weight=len(batch))
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -144,6 +144,28 @@ def test_a_run_that_goes_on_ends_as_one_left_alone(
     assert lines[0] == lines[1]
 
 
+def test_tasks_of_few_questions_count_as_much_where_they_are_to(
+    asked: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from memlab.training.story_module import StoryAnswerer
+
+    (file,) = (tmp_path / "data").rglob("en/qa2_made_train.txt")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[: 6 * 5]))  # five of twenty stories
+    found, as_it_is = [], StoryAnswerer.on_train_start
+
+    def noted(self: StoryAnswerer) -> None:
+        assert self.weights is not None
+        found.append(self.weights.tolist())
+        as_it_is(self)
+
+    monkeypatch.setattr(StoryAnswerer, "on_train_start", noted)
+    results_of(asked(*SMOKE, "data.tasks=[1,2]", "task_weights=balanced"))
+    (weights,) = found
+    by_task = weights[: 18 * 3], weights[18 * 3 :]
+    assert [sum(each) for each in by_task] == pytest.approx([len(weights) / 2] * 2)
+    assert all(len(set(each)) == 1 for each in by_task)
+
+
 def test_starts_side_by_side_are_a_sweep(asked: Callable[..., Outcome]) -> None:
     outcome = asked("-m", *SMOKE, "data.tasks=[1]", "seed=0,1")
     assert outcome.status == 0, outcome.err
@@ -178,6 +200,8 @@ MISTAKES = {
     "task=questions memory=items datamodule.most_cells=5": "datamodule.most_cells=5: must be null",
     "task=questions datamodule.batch_size=0": "datamodule.batch_size=0: must be a whole number of at least 1",
     "task=questions evidence.page_questions=0": "evidence.page_questions=0: must be a whole number of at least 1",
+    "task=questions task_weights=even": "task_weights=even: must be balanced, null, or numbers above 0 by name",
+    "task=questions task_weights={qa33:2}": "task_weights.qa33: there is no such task; must be one of qa1, qa10",
     "task=questions reduction=max": "reduction=max: must be one of mean, sum",
     "task=questions monitor=validation/ece": "monitor=validation/ece: must be one of validation/error",
     "task=questions trainer.devices=2": "trainer.devices=2: must be 1",

@@ -23,8 +23,8 @@ from memlab.memory.reading import ReadAll
 from memlab.memory.similarity import Cosine, Distance, Dot, Euclidean, Similarity
 from memlab.memory.stored_keys import StoredKeys
 from memlab.training import forecast
-from memlab.training.class_weights import weights_of_classes
 from memlab.training.datamodule import EpisodeDataModule
+from memlab.training.loss_weights import loss_weights
 from memlab.training.module import MemoryClassifier
 from memlab.training.schedules import CosineAnnealing
 from memlab.training.trained_module import parameter_groups
@@ -204,7 +204,7 @@ def test_the_loss_of_a_query_weighs_as_its_class(given: object, ratios: list[flo
     store = data().store
     train = torch.tensor([0] * 6 + [1] * 3 + [2])
     mean = sum(ratios[label] for label in train.tolist()) / len(train)
-    model = classifier(class_weights=weights_of_classes(given, train, store.class_names))
+    model = classifier(class_weights=loss_weights(given, train, store.class_names))
     query, labels = store.inputs[:6].float(), store.labels[:6]
     episode = Episode(query, labels, torch.arange(6), Support(store, torch.arange(20, N)), None, 6)
     found = model._step(episode).loss.item()
@@ -221,14 +221,14 @@ def test_the_loss_of_a_query_weighs_as_its_class(given: object, ratios: list[flo
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("even", "class_weights=even: must be balanced, null, or numbers above 0 by the names of classes, as {up: 5}"),
+        ("even", "class_weights=even: must be balanced, null, or numbers above 0 by name of a class, as {up: 5}"),
         ({"upp": 5}, "class_weights.upp: there is no such class; must be one of up, right, down"),
         ({"up": 0}, "class_weights.up=0: must be a number above 0"),
     ],
 )
-def test_weights_of_classes_that_are_none(given: object, message: str) -> None:
+def test_class_weights_that_are_none(given: object, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        weights_of_classes(given, torch.arange(3), ("up", "right", "down"))
+        loss_weights(given, torch.arange(3), ("up", "right", "down"))
 
 
 @pytest.mark.parametrize(

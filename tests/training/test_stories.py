@@ -178,16 +178,19 @@ class TestLinearStart:
             torch.testing.assert_close(soft[own], linear[own].softmax(0))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_a_step_is_one_of_sgd_by_the_losses(data: StoryData, reduction: str) -> None:
+def test_a_step_is_one_of_sgd_by_the_losses(data: StoryData, reduction: str, weighted: bool) -> None:
     module = module_of(data)
     made, by_hand = network(module, linear_start=0), network(module, linear_start=0)
-    model = answerer(module, made, reduction=reduction, optimizer=partial(torch.optim.SGD, lr=0.1))
+    weights = torch.rand(len(module.train.tasks)) if weighted else None
+    words = {"reduction": reduction, "weights": weights, "optimizer": partial(torch.optim.SGD, lr=0.1)}
+    model = answerer(module, made, **words)
     trainer = quiet_trainer(max_steps=1, limit_val_batches=0)
     trainer.fit(model, datamodule=module)
     step = StorySteps(module.train, batch_size=7, seed=3)[0, 0]
     torch.manual_seed(step.seed)  # of the noise
-    losses = by_hand.losses(step.batch)
+    losses = by_hand.losses(step.batch) * (1 if weights is None else weights[step.batch.ids])
     (losses.sum() if reduction == "sum" else losses.mean()).backward()
     for moved, start in zip(made.parameters(), by_hand.parameters(), strict=True):
         assert start.grad is not None
