@@ -11,12 +11,14 @@ from memlab.encoders.images import Conv, LeNet, ResNet
 from memlab.encoders.projection import Projected
 from memlab.encoders.recurrent import GRU, LSTM, Elman, Jordan, PeepholeLSTM
 from memlab.encoders.sequences import SequenceEncoder
+from memlab.encoders.step_convolutions import FCN
 from memlab.encoders.tables import TableEncoder
 from memlab.encoders.texts import Bag, TextConv, TextEncoder
 from memlab.encoders.transformers import Transformer
 from memlab.encoders.vectors import MLP, Linear
 
 __all__ = [
+    "FCN",
     "GRU",
     "LSTM",
     "MLP",

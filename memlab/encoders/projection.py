@@ -78,7 +78,7 @@ def numbers_in(input_shape: Sequence[int | None]) -> int:
     """
     if None in input_shape:
         raise ValueError(
-            f"input_shape={tuple(input_shape)}: must be known, of objects that are all of one size; use lstm or another"
+            f"input_shape={tuple(input_shape)}: must be known, of objects that are all of one size; use fcn or another"
             " encoder of sequences"
         )
     return math.prod(size or 0 for size in input_shape)
@@ -91,7 +91,7 @@ def check_image_shape(input_shape: Sequence[int]) -> tuple[int, int, int]:
         ValueError: for objects that are not images.
     """
     if len(input_shape) != 3:
-        others = "lstm or another encoder of sequences" if None in input_shape else "linear or mlp"
+        others = "fcn or another encoder of sequences" if None in input_shape else "linear or mlp"
         raise ValueError(f"input_shape={tuple(input_shape)}: must be (channels, height, width); use {others}")
     channels, height, width = input_shape
     return channels, height, width

@@ -18,6 +18,7 @@ ENCODERS = (
     "memlab.encoders.Bag",
     "memlab.encoders.Conv",
     "memlab.encoders.Elman",
+    "memlab.encoders.FCN",
     "memlab.encoders.GRU",
     "memlab.encoders.Jordan",
     "memlab.encoders.LSTM",

@@ -25,6 +25,8 @@ from memlab.training.trial import try_augmentation
 
 USUAL_VALIDATION, WORTH_VALIDATING = 0.1, 100
 """Share held out if it is ``auto``, and the least training objects of which it is: of fewer, what it says is chance."""
+ENOUGH, MOST = 30, 3
+"""Objects held out at least if it is ``enough``, and one of how many at most."""
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -44,7 +46,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             which cost little to encode, and at most a quarter of the training set.
         eval_batch_size: queries, or objects to be encoded, at a time in evaluation.
         validation_fraction: share of the training rows held out for validation, class by class; 0 for none, and
-            ``auto`` for a tenth where that tells something: of 100 objects or more, and one of every class.
+            ``auto`` for a tenth where that tells something: of 100 objects or more, and one of every class; ``enough``
+            for a tenth, and more where that would be fewer than 30 objects or than classes, a third at most.
         split_seed: seed of that split, apart from ``seed``, so that all runs validate on the same objects.
         seed: seed of the run.
         num_workers: processes that draw episodes; 0 draws in the main process, which is enough for most sets.
@@ -81,6 +84,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.store = data.store
         if validation_fraction == "auto":
             validation_fraction = _validation_fraction(data.store.labels[data.train_rows])
+        elif validation_fraction == "enough":
+            validation_fraction = _fraction_of_enough(data.store.labels[data.train_rows])
         self.train_rows, self.validation_rows = data.train_rows, data.train_rows[:0]
         if check_number("validation_fraction", validation_fraction, at_least=0, below=1):
             self.train_rows, self.validation_rows = stratified_split(
@@ -250,6 +255,14 @@ def _validation_fraction(labels: Tensor) -> float:
     held_out = math.ceil(USUAL_VALIDATION * len(labels))
     enough = len(labels) >= WORTH_VALIDATING and held_out >= len(counts) and int(counts.min()) > 1
     return USUAL_VALIDATION if enough else 0.0
+
+
+def _fraction_of_enough(labels: Tensor) -> float:
+    count = len(labels)
+    wanted = max(ENOUGH, len(labels.unique()))
+    if wanted <= USUAL_VALIDATION * count:
+        return USUAL_VALIDATION
+    return max(min(wanted, count // MOST) - 0.5, 0) / count  # so many of them, as the split rounds up
 
 
 def _as_it_is(rows: Any) -> Any:

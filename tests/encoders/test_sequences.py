@@ -14,7 +14,7 @@ from memlab import functional
 from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
-from memlab.encoders import GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder, Transformer, lengths
+from memlab.encoders import FCN, GRU, LSTM, Elman, Jordan, PeepholeLSTM, SequenceEncoder, Transformer, lengths
 from tests.encoders.chunks import check_that_chunks_change_nothing
 
 M, H = 3, 4
@@ -27,7 +27,11 @@ RECURRENT: dict[str, Callable[..., SequenceEncoder]] = {
     "gru": lambda **words: GRU(variant="original", **words),
     "gru of cudnn": lambda **words: GRU(variant="cudnn", **words),
 }
-KINDS = {**RECURRENT, "transformer": lambda **words: transformer(**words)}
+KINDS = {
+    **RECURRENT,
+    "transformer": lambda **words: transformer(**words),
+    "fcn": lambda **words: fcn(**words),
+}
 POOLINGS = ["last", "mean", "max", "attention"]
 USUAL: dict[str, Any] = {
     "input_shape": (None, M),
@@ -48,6 +52,12 @@ def transformer(*, bidirectional: bool, truncate: int | None, **words: Any) -> T
     return Transformer(**{"heads": 2, **words})
 
 
+def fcn(*, hidden_size: int, layers: int, bidirectional: bool, truncate: int | None, **words: Any) -> FCN:
+    """It has filters and widths."""
+    del bidirectional, truncate
+    return FCN(**{"filters": [hidden_size] * layers, "widths": [5, 3][:layers], **words})
+
+
 @pytest.fixture(autouse=True)
 def lots_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Eleven sequences are encoded in lots by their length."""
@@ -58,7 +68,7 @@ def make(kind: str, **changes: Any) -> SequenceEncoder:
     torch.manual_seed(0)
     encoder = KINDS[kind](**{**USUAL, **changes})
     for name, parameter in encoder.named_parameters():
-        if name.endswith(("window", "peepholes")):  # which are 0 at first
+        if name.endswith(("window", "peepholes")) or "norms" in name:  # which are 0 or 1 at first
             nn.init.normal_(parameter)
     return encoder.double().eval()
 
@@ -146,6 +156,21 @@ def by_attention(encoder: SequenceEncoder, sequence: Tensor) -> Tensor:
     return pooled(encoder, [trunk.norm(step) for step in steps])
 
 
+def by_convolution(encoder: SequenceEncoder, sequence: Tensor) -> Tensor:
+    """The embedding of one sequence (L, m) by convolutions, step by step, neighbour by neighbour."""
+    trunk: Any = encoder.trunk
+    steps = list(sequence)
+    for layer, norm in zip(trunk.convolutions, trunk.norms, strict=True):
+        reach, made = layer.weight.shape[2] // 2, []
+        for t in range(len(steps)):
+            near = [i for i in range(-reach, reach + 1) if 0 <= t + i < len(steps)]
+            made.append(layer.bias + sum(layer.weight[:, :, i + reach] @ steps[t + i] for i in near))
+        numbers = torch.cat(made)
+        mean, deviation = numbers.mean(), (numbers.var(correction=0) + 1e-5).sqrt()
+        steps = [(norm.weight * (each - mean) / deviation + norm.bias).relu() for each in made]
+    return pooled(encoder, steps)
+
+
 def gelu(x: Tensor) -> Tensor:
     return x * (1 + torch.erf(x / 2**0.5)) / 2
 
@@ -153,7 +178,7 @@ def gelu(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_what_a_loop_over_the_steps_of_one_sequence_makes(kind: str) -> None:
     encoder, given = make(kind), sequences()
-    loop = by_attention if kind == "transformer" else by_loop
+    loop = {"transformer": by_attention, "fcn": by_convolution}.get(kind, by_loop)
     expected = torch.stack([loop(encoder, each) for each in given.steps.split(LENGTHS)])
     found = encoder(given.taken(torch.arange(len(given))))
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
@@ -266,6 +291,14 @@ def test_what_cannot_be_is_told() -> None:
         Elman(nonlinearity="sin", **USUAL)
     with pytest.raises(ValueError, match="heads=3: must divide hidden_size=4, of which each has its part"):
         make("transformer", heads=3)
+    for words, told in (
+        ({"widths": [3, 4]}, r"widths=\[3, 4\]: must be odd"),
+        ({"widths": [3]}, r"widths=\[3\]: must be as many as filters=\[4, 4\]"),
+        ({"filters": [], "widths": []}, r"widths=\[\]: must be as many as filters=\[\], one or more"),
+        ({"filters": [2, 0]}, "filters=0: must be a whole number of at least 1"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            make("fcn", **words)
     with pytest.raises(ValueError, match="variant=new: must be one of original, cudnn"):
         GRU(variant="new", **USUAL)
 

@@ -15,7 +15,7 @@ from memlab.data.objects import ObjectStore
 from memlab.data.sequences import Sequences
 from memlab.data.support import Support
 from memlab.data.vocabulary import UNKNOWN
-from memlab.encoders import LSTM, Bag, TextConv, Transformer, lengths
+from memlab.encoders import FCN, LSTM, Bag, TextConv, Transformer, lengths
 from memlab.encoders.texts import TokenVectors
 from tests.encoders.chunks import check_that_chunks_change_nothing
 
@@ -41,6 +41,7 @@ KINDS: dict[str, Callable[..., nn.Module]] = {
     **{f"bag, {pooling}": partial(Bag, pooling=pooling) for pooling in ("mean", "max", "sum", "tfidf")},
     "text_conv": lambda **words: TextConv(**{"widths": [1, 3, 4], "filters": 5, **words}),
     "lstm": lambda **words: LSTM(**RECURRENT, **words),
+    "fcn": lambda **words: FCN(filters=[4, 5], widths=[3, 1], pooling="mean", window=0, **words),
     "transformer": lambda **words: Transformer(hidden_size=4, layers=2, heads=2, pooling="mean", window=0, **words),
 }
 

@@ -24,8 +24,8 @@ WHOLE = "must be a whole number of at least 1"
 LIMIT = f"{WHOLE} or a share above 0 up to 1; a run needs a step, a validation and a test"
 
 NO_ENCODER = (
-    "encoder=cnov: must be one of bag, conv, elman, gru, identity, jordan, lenet, linear, lstm, mlp, peephole,"
-    " resnet, resnet_small, table, text_conv, tfidf, torchvision, transformer"
+    "encoder=cnov: must be one of bag, conv, elman, fcn, gru, identity, jordan, lenet, linear, lstm, mlp,"
+    " peephole, resnet, resnet_small, table, text_conv, tfidf, torchvision, transformer"
 )
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

@@ -17,13 +17,14 @@ from tests.data.sequence_files import arrays, write_archive
 from tests.data.text_files import write_csv
 from tests.runs.test_trained_memory import WHOLE_TEST, equal, told
 
-TWO = ("data=sequences", "data.path=Two", "encoder.hidden_size=8", "encoder.embedding_size=8")
-RAW = ("keep_objects=raw", "encoder.layers=2", "encoder.window=1", "encoder.pooling=attention")
+TWO = ("data=sequences", "data.path=Two", "encoder.embedding_size=8")
+SMALL = ("encoder.filters=[8,8]", "encoder.widths=[5,3]")
+RAW = ("keep_objects=raw", "encoder.window=1", "encoder.pooling=attention")
 
 
 def trained(command: Callable[..., Outcome], tmp_path: Path) -> Path:
     write_archive(tmp_path / "Two", train=160, test=30)
-    outcome = command(*WHOLE_TEST, *TWO, *RAW, "trainer.max_epochs=15", "optimizer.lr=1e-2", "figures=true")
+    outcome = command(*WHOLE_TEST, *TWO, *SMALL, *RAW, "trainer.max_epochs=15", "optimizer.lr=1e-2", "figures=true")
     assert outcome.status == 0, outcome.err
     assert "SEQUENCES.npz" in outcome.out
     return outcome.run_folders[0]
@@ -117,7 +118,8 @@ def check_that_mistakes_are_told(run: Path, memlab: Command, tmp_path: Path) -> 
 
 def test_chunked_trains_as_full_does_with_dropout_on(command: Callable[..., Outcome], tmp_path: Path) -> None:
     write_archive(tmp_path / "Two", train=60, test=10)
-    words = ["encoder.dropout=0.4", "encoder.layers=2", "trainer.precision=64-true", "encoder.truncate=4"]
+    words = ["encoder=lstm", "encoder.hidden_size=8", "encoder.layers=2", "encoder.truncate=4"]
+    words += ["encoder.dropout=0.4", "trainer.precision=64-true"]
     found: list[dict[str, torch.Tensor]] = []
     for memory in (["memory=full"], ["memory=chunked", "memory.chunk_size=7"]):
         outcome = command(*SMOKE, *TWO, *words, *memory, f"hydra.run.dir=outputs/{len(found)}")
@@ -128,7 +130,7 @@ def test_chunked_trains_as_full_does_with_dropout_on(command: Callable[..., Outc
         torch.testing.assert_close(found[1][name], tensor, rtol=1e-8, atol=1e-8)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "transformer"])
+@pytest.mark.parametrize("kind", ["fcn", "lstm", "transformer"])
 def test_how_far_back_gradients_go_is_drawn_of_recurrent_encoders(
     kind: str, command: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -155,6 +157,8 @@ def test_several_kinds_of_training_take_sequences(command: Callable[..., Outcome
     write_archive(tmp_path / "Two", train=60, test=10)
     for words in (
         ("memory=topk", "memory.k=8", "encoder=gru", "encoder.variant=cudnn"),
+        ("memory=topk", "memory.k=8", *SMALL),
+        ("encoder=lstm", "encoder.layers=2", "encoder.window=1", "encoder.pooling=attention"),
         ("encoder=peephole", "encoder.bidirectional=false", "encoder.pooling=last", "memory.hops=1"),
         ("encoder=elman", "encoder.pooling=max", "trainer.precision=bf16-mixed", "baselines=[knn_steps,knn_dtw]"),
     ):
@@ -171,12 +175,12 @@ def test_several_kinds_of_training_take_sequences(command: Callable[..., Outcome
         (["data.path=None"], "data.path=None: there is no such file or folder"),
         (["data.path=."], "; must be a folder NAME of NAME_TRAIN.ts, NAME_TEST.ts"),
         (["encoder=mlp"], "encoder.input_shape=(None, 2): must be known"),
-        (["encoder=conv"], "encoder.input_shape=(None, 2): must be (channels, height, width); use lstm"),
+        (["encoder=conv"], "encoder.input_shape=(None, 2): must be (channels, height, width); use fcn"),
         (["encoder=table"], "encoder.input_shape=(None, 2): must be (columns,)"),
         (["encoder.pooling=sum"], "encoder.pooling=sum: must be one of last, mean, max, attention"),
         (["data.as=pixels"], "data.as=pixels: is for images"),
         (["baselines=[knn_pixels]"], "objects of shape (None, 2): must be one array each, of one size"),
-        (["encoder.truncate=0"], "encoder.truncate=0: must be a whole number of at least 1, or null"),
+        (["encoder=lstm", "encoder.truncate=0"], "encoder.truncate=0: must be a whole number of at least 1, or null"),
     ],
 )
 def test_mistakes_are_told_in_a_line(

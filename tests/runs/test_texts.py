@@ -192,7 +192,7 @@ def test_a_memory_of_digits_takes_no_text(memlab: Command, command: Callable[...
     assert "--text: is for a memory of texts; must be given an array (1, 8, 8)" in err or "a picture file" in err
 
 
-@pytest.mark.parametrize("encoder", ["bag", "tfidf", "text_conv", "gru", "transformer"])
+@pytest.mark.parametrize("encoder", ["bag", "tfidf", "text_conv", "fcn", "gru", "transformer"])
 def test_chunked_trains_as_full_does_with_dropout_on(
     encoder: str, command: Callable[..., Outcome], tmp_path: Path
 ) -> None:
@@ -213,7 +213,7 @@ def test_chunked_trains_as_full_does_with_dropout_on(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("encoder=conv",), "use lstm or another encoder of sequences"),
+        (("encoder=conv",), "use fcn or another encoder of sequences"),
         (("encoder=table",), "input_shape=(None, 1): must be (columns,)"),
         (("data.text=text",), "text=text: mine.csv has no such column"),
         (("data.path=none.csv",), "path=none.csv: there is no such file or folder"),

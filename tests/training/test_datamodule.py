@@ -290,6 +290,41 @@ def test_a_tenth_is_held_out_where_that_tells_something(counts: tuple[int, ...],
     assert sum(len(batch.ids) for batch in keeper.queries) == 2 * held_out  # epochs
 
 
+@pytest.mark.parametrize(
+    ("counts", "held_out"),
+    [
+        ((20, 16), 12),  # a third
+        ((50, 49), 30),
+        ((98, 2), 30),
+        ((5,) * 10, 16),
+        ((4,) * 45, 45),  # one of every class
+        ((150, 149), 30),
+        ((150, 150), 30),
+        ((200, 200), 40),  # a tenth
+        ((15, 15, 11), 13),
+    ],
+)
+def test_enough_is_held_out_of_few(counts: tuple[int, ...], held_out: int) -> None:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    rows = torch.arange(len(labels))
+    store = ObjectStore(
+        inputs=torch.randn(len(rows), 3), labels=labels, class_names=tuple(map(str, range(len(counts))))
+    )
+    made = EpisodeDataModule(
+        data=LabelledData("mine", store, rows, rows[:0]),
+        support=UniformSupport(size=5),
+        batch_size=5,
+        eval_batch_size=100,
+        validation_fraction="enough",
+        split_seed=0,
+        seed=0,
+        num_workers=0,
+        location="host",
+    )
+    assert len(made.validation_rows) == held_out
+    assert sorted([*made.train_rows.tolist(), *made.validation_rows.tolist()]) == rows.tolist()
+
+
 def test_split_is_the_same_for_every_seed() -> None:
     first, second = fitted(seed=1), fitted(seed=2)
     for a, b in zip(first.queries, second.queries, strict=True):
