@@ -11,7 +11,7 @@ from memlab.checks import check_choice
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the best validation in memory, and gives them back to the model when training is over.
+    """Keeps the weights of the best validation in memory, of equally good ones the last, and gives them back in the end.
 
     Without a validation those of the last step stay. For runs that write nothing.
 
@@ -27,11 +27,11 @@ class BestWeights(pl.Callback):
         self._weights: dict[str, Tensor] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if they are the best so far."""
+        """Keep the weights if none before were better."""
         if trainer.sanity_checking:
             return
         figure = self._sign * float(trainer.callback_metrics[self._monitor])
-        if figure < self._best:
+        if figure <= self._best:
             self._best = figure
             self._weights = {name: each.detach().clone() for name, each in pl_module.state_dict().items()}
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint, Timer
+from torch import Tensor
 
 from memlab import signals
 from memlab.checks import check_number
@@ -191,9 +192,10 @@ class LastCheckpoint(Checkpoint):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt``; a run that goes on from a checkpoint takes the best so far along.
+    """Keeps ``best.ckpt``, the last of those equally good; a run that goes on from a checkpoint takes it along.
 
-    Lightning's callback saves at once, and forgets the best when the folder is another one.
+    Lightning's callback saves at once, keeps the first of those equally good, and forgets the best when the folder is
+    another one. Of few validation objects many checkpoints are equally good, and the later ones have learned more.
 
     Args:
         dirpath: folder of the checkpoints.
@@ -237,6 +239,11 @@ class BestCheckpoint(ModelCheckpoint):
         if self._validated:
             self._validated = False
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def check_monitor_top_k(self, trainer: pl.Trainer, current: Tensor | None = None) -> bool:
+        """Whether a figure is as good as the best or better; processes have the same."""
+        better: bool = super().check_monitor_top_k(trainer, current)
+        return better or (current is not None and current.equal(self.best_k_models[self.kth_best_model_path]))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best checkpoint of the run gone on from, if it still exists."""
