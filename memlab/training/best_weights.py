@@ -11,9 +11,10 @@ from memlab.checks import check_choice
 
 
 class BestWeights(pl.Callback):
-    """Keeps the weights of the best validation in memory, of equally good ones the last, and gives them back in the end.
+    """Keeps the weights of the best validation in memory, and gives them back to the model when training is over.
 
-    Without a validation those of the last step stay. For runs that write nothing.
+    Of validations equally good it is the last one. Without a validation those of the last step stay. For runs that
+    write nothing.
 
     Args:
         monitor: logged figure that tells which is best.
