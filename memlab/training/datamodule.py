@@ -86,6 +86,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             validation_fraction = _validation_fraction(data.store.labels[data.train_rows])
         elif validation_fraction == "enough":
             validation_fraction = _fraction_of_enough(data.store.labels[data.train_rows])
+        elif isinstance(validation_fraction, str):
+            raise ValueError(f"validation_fraction={validation_fraction}: must be auto, enough, or from 0 up to 1")
         self.train_rows, self.validation_rows = data.train_rows, data.train_rows[:0]
         if check_number("validation_fraction", validation_fraction, at_least=0, below=1):
             self.train_rows, self.validation_rows = stratified_split(

@@ -339,6 +339,7 @@ def test_split_is_the_same_for_every_seed() -> None:
         ({"eval_batch_size": "abc"}, "eval_batch_size=abc"),
         ({"validation_fraction": 1}, "validation_fraction=1: must be a number of at least 0 and below 1"),
         ({"validation_fraction": 0.0001}, "held-out share 0.0001"),
+        ({"validation_fraction": "enogh"}, "validation_fraction=enogh: must be auto, enough, or from 0 up to 1"),
         ({"num_workers": -1}, "num_workers=-1: must be a whole number of at least 0"),
         ({"location": "disk"}, "location=disk: must be one of device, host"),
         ({"split_seed": -1}, "split_seed=-1"),
